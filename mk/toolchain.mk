@@ -1,0 +1,16 @@
+# toolchain.mk — compilers, libraries, and where output goes.
+
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+IS_CLANG := $(findstring clang,$(notdir $(CC)))
+
+O := build$(if $(IS_CLANG),/clang)$(if $(filter-out release,$(MODE)),/$(MODE))
+
+PKGS := libnghttp2 libprotobuf-c jansson zlib libzstd liblz4 liblzma libarchive
+PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -llzo2 -lcap -lseccomp -lpthread

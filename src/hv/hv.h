@@ -1,0 +1,112 @@
+/* hv.h — the seam between a machine and whatever executes its instructions.
+ *
+ * A backend (hv/kvm, hv/soft) answers with one constant `struct hv_ops`; nothing above this header
+ * names a backend, save machine/backend.c, which chooses one.  A backend brings CPUs with their
+ * local APICs, one I/O APIC with 24 lines at 0xfec00000, CPUID and MSRs for Linux guests,
+ * kvm-clock.
+ *
+ * Life: vm_new -> vcpu_new for each index -> vcpu_set for index 0 -> one thread per vCPU loops in
+ * vcpu_run -> threads joined -> vcpu_free -> vm_free.  Index 0 is the boot processor; the others
+ * wait for INIT-SIPI, inside vcpu_run.
+ *
+ * Threads: vcpu_run, vcpu_get, vcpu_set on the vCPU's own thread (get and set also from another
+ * thread while no thread is in vcpu_run).  vcpu_kick, irq_set, irq_pulse, msi from any thread at
+ * any time between new and free.  doorbell before the first vcpu_run.
+ *
+ * Errors: negative errno.  Guest misbehaviour is never an error of these functions: it is an exit.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "hv/cpu_state.h"
+#include "mem/addr.h"
+
+struct mem_map;
+struct hv_vm;   /* each backend's struct starts with one, below */
+struct hv_vcpu; /* likewise */
+
+#define HV_IRQ_LINES 24 /* of the I/O APIC */
+#define HV_VCPU_MAX  32
+
+/* What a CPU asks of the machine around it.  Called on the vCPU's thread; `len` is 1, 2, 4 or 8
+ * (pio: never 8), an access never crosses a page.  Reads fill `data` completely. */
+struct hv_client {
+    void (*pio)(void *owner, uint16_t port, void *data, unsigned len, bool is_write);
+    void (*mmio)(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write);
+    void *owner;
+};
+
+/* Why vcpu_run came back.  I/O and HLT never do: I/O goes through struct hv_client, a halted vCPU
+ * waits inside. */
+enum hv_exit {
+    HV_EXIT_KICKED,       /* somebody called vcpu_kick */
+    HV_EXIT_TRIPLE_FAULT, /* the guest shut its CPU down */
+    HV_EXIT_BROKEN,       /* the backend cannot go on; hv_vcpu_why() says why */
+};
+
+/* What this VM has; fixed for its life. */
+struct hv_config {
+    struct mem_map *mem;            /* outlives the VM */
+    unsigned vcpu_count;            /* 1 to HV_VCPU_MAX */
+    const struct hv_client *client; /* outlives the VM */
+};
+
+struct hv_ops {
+    const char *name;  /* "kvm", "soft" */
+    unsigned vcpu_max; /* what this backend can run, at most HV_VCPU_MAX */
+    /* Can this host run it?  0, or an error that says why not and how to mend it. */
+    int (*probe)(struct err *err);
+    int (*vm_new)(const struct hv_config *config, struct hv_vm **ret_vm, struct err *err);
+    void (*vm_free)(struct hv_vm *vm);
+    int (*vcpu_new)(struct hv_vm *vm, unsigned index, struct hv_vcpu **ret_vcpu, struct err *err);
+    void (*vcpu_free)(struct hv_vcpu *vcpu);
+    int (*vcpu_run)(struct hv_vcpu *vcpu, enum hv_exit *ret_exit);
+    /* Make the current or the next vcpu_run return HV_EXIT_KICKED soon.  Async-signal-safe. */
+    void (*vcpu_kick)(struct hv_vcpu *vcpu);
+    int (*vcpu_get)(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
+    int (*vcpu_set)(struct hv_vcpu *vcpu, const struct cpu_state *state);
+    /* One sentence about the last HV_EXIT_BROKEN; "" if there was none. */
+    const char *(*vcpu_why)(const struct hv_vcpu *vcpu);
+    /* Level of an I/O APIC input, 0 to HV_IRQ_LINES - 1. */
+    int (*irq_set)(struct hv_vm *vm, unsigned line, bool level);
+    /* One edge on an I/O APIC input: cheaper than two irq_set. */
+    int (*irq_pulse)(struct hv_vm *vm, unsigned line);
+    /* A message-signalled interrupt (SDM volume 3, 11.11). */
+    int (*msi)(struct hv_vm *vm, uint64_t address, uint32_t data);
+    /* Instead of calling client->mmio, signal `eventfd` when the guest writes the 32-bit value
+     * `match` at gpa.  The descriptor stays the caller's. */
+    int (*doorbell)(struct hv_vm *vm, gpa_t gpa, uint32_t match, int eventfd);
+};
+
+/* First member of every backend's struct: which backend this is. */
+struct hv_vm {
+    const struct hv_ops *ops;
+};
+
+struct hv_vcpu {
+    const struct hv_ops *ops;
+};
+
+/* The calls, so that users need not reach into ops. */
+int hv_vm_new(const struct hv_ops *ops, const struct hv_config *config, struct hv_vm **ret_vm,
+              struct err *err);
+void hv_vm_free(struct hv_vm *vm);
+int hv_vcpu_new(struct hv_vm *vm, unsigned index, struct hv_vcpu **ret_vcpu, struct err *err);
+void hv_vcpu_free(struct hv_vcpu *vcpu);
+int hv_vcpu_run(struct hv_vcpu *vcpu, enum hv_exit *ret_exit);
+void hv_vcpu_kick(struct hv_vcpu *vcpu);
+int hv_vcpu_get(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
+int hv_vcpu_set(struct hv_vcpu *vcpu, const struct cpu_state *state);
+const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
+int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);
+int hv_irq_pulse(struct hv_vm *vm, unsigned line);
+int hv_msi(struct hv_vm *vm, uint64_t address, uint32_t data);
+int hv_doorbell(struct hv_vm *vm, gpa_t gpa, uint32_t match, int eventfd);
+
+/* State at power-on of a 64-bit boot as Linux's boot protocol wants it
+ * (Documentation/arch/x86/boot, "64-bit boot protocol") is made by boot/; this one is the reset
+ * state of SDM volume 3, table 10-1. */
+void cpu_state_reset(struct cpu_state *state);

@@ -1,0 +1,6 @@
+/* kvm.h — Linux KVM as a backend of hv.h. */
+#pragma once
+
+#include "hv/hv.h"
+
+extern const struct hv_ops hv_kvm_ops;

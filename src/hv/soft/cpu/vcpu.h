@@ -1,0 +1,219 @@
+/* vcpu.h — the state of one software-engine vCPU, and the few calls that cross rooms of hv/soft.
+ *
+ * Threads: a vCPU belongs to the thread that runs it.  Only `poll` is touched by others.
+ *
+ * Guest exceptions.  Code that runs on behalf of a guest instruction raises an exception with
+ * vcpu_raise(), which does not return: it leaves through `unwind` (_longjmp) to the run loop, which
+ * delivers the event.  An instruction therefore checks and computes everything that can fail before
+ * it changes architectural state; `rip` is still that of the instruction when it raises.  No
+ * cleanup attributes in frames that can be left this way.
+ *
+ * Who owns which part: the comments below name the room that writes each group.
+ */
+#pragma once
+
+#include <setjmp.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hv/cpu_state.h"
+#include "mem/addr.h"
+
+struct mem_map;
+struct vcpu;
+
+/* Exception vectors: SDM volume 3, table 6-1. */
+enum exc_vector {
+    EXC_DE = 0,
+    EXC_DB = 1,
+    EXC_NMI = 2,
+    EXC_BP = 3,
+    EXC_OF = 4,
+    EXC_BR = 5,
+    EXC_UD = 6,
+    EXC_NM = 7,
+    EXC_DF = 8,
+    EXC_TS = 10,
+    EXC_NP = 11,
+    EXC_SS = 12,
+    EXC_GP = 13,
+    EXC_PF = 14,
+    EXC_MF = 16,
+    EXC_AC = 17,
+    EXC_MC = 18,
+    EXC_XM = 19,
+};
+
+/* RFLAGS bits: SDM volume 1, figure 3-8. */
+#define FLAG_CF     0x000001u
+#define FLAG_1      0x000002u
+#define FLAG_PF     0x000004u
+#define FLAG_AF     0x000010u
+#define FLAG_ZF     0x000040u
+#define FLAG_SF     0x000080u
+#define FLAG_TF     0x000100u
+#define FLAG_IF     0x000200u
+#define FLAG_DF     0x000400u
+#define FLAG_OF     0x000800u
+#define FLAG_IOPL   0x003000u
+#define FLAG_NT     0x004000u
+#define FLAG_RF     0x010000u
+#define FLAG_VM     0x020000u
+#define FLAG_AC     0x040000u
+#define FLAG_VIF    0x080000u
+#define FLAG_VIP    0x100000u
+#define FLAG_ID     0x200000u
+#define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+
+/* Bits of `poll`: why the run loop must look up.  Any thread sets, the owner clears. */
+#define POLL_IRQ  0x01u /* the local APIC may have an interrupt to deliver */
+#define POLL_NMI  0x02u
+#define POLL_INIT 0x04u
+#define POLL_SIPI 0x08u
+#define POLL_KICK 0x10u
+#define POLL_SMC  0x20u /* another thread wrote to a page with decoded code */
+#define POLL_STOP 0x40u /* the run loop shall return: triple fault, broken */
+
+/* Execution mode, derived from CR0, EFER, CS and RFLAGS.VM by vcpu_update_mode(). */
+enum cpu_mode { MODE_REAL, MODE_PROT16, MODE_PROT32, MODE_COMPAT16, MODE_COMPAT32, MODE_LONG64 };
+
+/* Soft TLB (mmu/).  Tag compare as in the design: entry matches when page == la & ~0xfff.  An
+ * unusable entry holds a tag that no address selecting its slot can have.  `delta` + la = host
+ * address. */
+#define TLB_SLOTS 4096u
+struct tlb_entry {
+    uint64_t page;
+    uint64_t delta;
+};
+
+enum tlb_access { TLB_READ, TLB_WRITE, TLB_EXEC, TLB_ACCESS_COUNT };
+enum tlb_priv { TLB_SUPERVISOR, TLB_USER, TLB_PRIV_COUNT };
+
+struct tlb_set {
+    struct tlb_entry slot[TLB_ACCESS_COUNT][TLB_SLOTS];
+};
+
+/* Counters for `--engine-stats`-like reports and tests; written by the owner thread only. */
+struct vcpu_stats {
+    uint64_t insns;
+    uint64_t blocks_decoded;
+    uint64_t insns_decoded;
+    uint64_t tlb_misses;
+    uint64_t page_walks;
+    uint64_t tlb_flushes;
+    uint64_t exceptions;
+    uint64_t interrupts;
+    uint64_t mmio;
+    uint64_t pio;
+    uint64_t halts;
+    uint64_t smc_invalidations;
+};
+
+/* What a vCPU asks of the world around it; filled by hv/soft/engine.c and never NULL.  `owner` is
+ * vcpu->platform_owner.  All are called on the vCPU's thread. */
+struct vcpu_platform {
+    void (*pio)(struct vcpu *v, uint16_t port, void *data, unsigned len, bool is_write);
+    void (*mmio)(struct vcpu *v, gpa_t gpa, void *data, unsigned len, bool is_write);
+    /* MSRs that belong to the interrupt controller and clocks (intc/): true if handled. *fault is
+     * set when the access must raise #GP(0). */
+    bool (*rdmsr)(struct vcpu *v, uint32_t index, uint64_t *ret_value, bool *fault);
+    bool (*wrmsr)(struct vcpu *v, uint32_t index, uint64_t value, bool *fault);
+    /* CR8 = task priority, 0 to 15. */
+    uint64_t (*cr8_get)(struct vcpu *v);
+    void (*cr8_set)(struct vcpu *v, uint64_t value);
+    /* Highest deliverable interrupt: vector 16 to 255, acknowledged (IRR -> ISR); -1 if none. */
+    int (*irq_take)(struct vcpu *v);
+    /* Is one deliverable?  Does not change anything. */
+    bool (*irq_pending)(struct vcpu *v);
+    /* Guest time stamp counter, offset included. */
+    uint64_t (*tsc)(struct vcpu *v);
+    /* Sleep until poll != 0 or a timer of this vCPU is due (then POLL_IRQ gets set).  HLT. */
+    void (*wait)(struct vcpu *v);
+};
+
+#define SOFT_XSAVE_BYTES CPU_XSAVE_BYTES
+
+struct vcpu {
+    /* Hot, written by ref/ on every instruction. */
+    uint64_t gpr[GPR_COUNT];
+    uint64_t rip;    /* of the current instruction while it executes */
+    uint64_t rflags; /* only through vcpu_rflags() and vcpu_set_rflags() outside ref/ and cpu/ */
+    _Atomic uint32_t poll;
+    uint8_t cpl;
+    uint8_t mode; /* enum cpu_mode */
+    uint8_t
+        shadow; /* bit 0: STI, bit 1: MOV SS: interrupts wait for the end of the next instruction */
+    uint8_t halted;
+    struct tlb_set
+        *tlb_now; /* &tlb[TLB_USER] if cpl == 3, else &tlb[TLB_SUPERVISOR]; kept by mmu/ */
+
+    struct cpu_segment seg[SEG_COUNT];
+    struct cpu_table gdt, idt;
+    uint64_t cr0, cr2, cr3, cr4, efer, xcr0;
+    uint64_t dr[8];
+    uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux, pat, misc_enable, sysenter[3];
+    uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
+    bool nmi_blocked;
+    bool wait_for_sipi;
+    uint8_t sipi_vector;
+
+    /* Vector and x87 state, standard XSAVE layout.  ref/native.c loads what an instruction needs.
+     */
+    uint8_t xsave[SOFT_XSAVE_BYTES] __attribute__((aligned(64)));
+
+    /* Where vcpu_raise() goes: set by the run loop before each stretch of execution. */
+    jmp_buf unwind;
+    /* The event being raised, read by the run loop. */
+    struct {
+        uint8_t vector;
+        bool has_error;
+        bool is_soft; /* INT n, INT3, INTO: return address is the next instruction */
+        uint32_t error;
+        uint64_t cr2; /* #PF: written to cr2 on delivery */
+    } exc;
+
+    struct mem_map *mem;
+    const struct vcpu_platform *platform;
+    void *platform_owner;            /* struct soft_vcpu of engine.c */
+    struct lapic *lapic;             /* intc/ */
+    struct code_cache *code;         /* cache/: decoded blocks */
+    struct native_cache *native;     /* ref/native.c: stubs */
+    const struct cpuid_model *cpuid; /* cpu/cpuid.c, shared by the VM */
+    unsigned index;
+    char why[256]; /* cause of HV_EXIT_BROKEN */
+    bool broken;
+    bool triple_fault;
+    struct vcpu_stats stats;
+
+    struct tlb_set tlb[TLB_PRIV_COUNT];
+};
+
+/* Raise an exception at the current instruction.  cpu/exceptions.c. */
+_Noreturn void vcpu_raise(struct vcpu *v, enum exc_vector vector);
+_Noreturn void vcpu_raise_error(struct vcpu *v, enum exc_vector vector, uint32_t error);
+_Noreturn void vcpu_raise_pf(struct vcpu *v, uint64_t la, uint32_t error);
+
+/* Recompute `mode`, `cpl`-dependent pointers after a change of CR0, EFER, CS, SS.  cpu/regs.c. */
+void vcpu_update_mode(struct vcpu *v);
+
+/* The architectural RFLAGS, arithmetic flags included, whatever form ref/ keeps them in. */
+static inline uint64_t vcpu_rflags(const struct vcpu *v)
+{
+    return v->rflags;
+}
+
+static inline void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
+{
+    v->rflags = rflags;
+}
+
+static inline uint32_t vcpu_poll(const struct vcpu *v)
+{
+    return atomic_load_explicit(&v->poll, memory_order_relaxed);
+}
+
+static inline bool vcpu_is_long64(const struct vcpu *v)
+{
+    return v->mode == MODE_LONG64;
+}

@@ -1,0 +1,95 @@
+/* loop_test.c — descriptors, timers and posts reach their callbacks. */
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "io/loop.h"
+#include "tests/lib/test.h"
+
+struct trace {
+    struct loop *loop;
+    char text[16];
+};
+
+static void note(struct trace *t, char c)
+{
+    size_t len = strlen(t->text);
+
+    t->text[len] = c;
+}
+
+static void on_fd(void *owner, int fd, uint32_t events)
+{
+    struct trace *t = owner;
+    char c;
+
+    CHECK(events & EPOLLIN);
+    CHECK_INT(read(fd, &c, 1), 1);
+    note(t, c);
+    loop_del_fd(t->loop, fd);
+    loop_del_fd(t->loop, fd);
+}
+
+static void on_late(void *owner)
+{
+    struct trace *t = owner;
+
+    note(t, 'L');
+    loop_stop(t->loop);
+}
+
+static void on_early(void *owner)
+{
+    note(owner, 'E');
+}
+
+static void on_post(void *owner)
+{
+    note(owner, 'P');
+}
+
+TEST(io, loop_runs_fds_posts_and_timers_in_order)
+{
+    struct trace t = {0};
+    struct err err = {0};
+    int fds[2];
+    struct loop_timer *never;
+
+    CHECK_OK(loop_new(&t.loop, &err), &err);
+    CHECK_INT(pipe(fds), 0);
+    CHECK_INT(write(fds[1], "xx", 2), 2);
+    CHECK_INT(loop_add_fd(t.loop, fds[0], EPOLLIN, on_fd, &t), 0);
+    CHECK(loop_add_timer(t.loop, 20 * NS_PER_MS, on_late, &t) != NULL);
+    CHECK(loop_add_timer(t.loop, 5 * NS_PER_MS, on_early, &t) != NULL);
+    never = loop_add_timer(t.loop, NS_PER_MS, on_late, &t);
+    loop_del_timer(t.loop, never);
+    CHECK_INT(loop_post(t.loop, on_post, &t), 0);
+    CHECK_INT(loop_run(t.loop), 0);
+    CHECK_STR(t.text, "xPEL");
+    loop_free(t.loop);
+    loop_free(NULL);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+}
+
+static void stop_post(void *owner)
+{
+    struct trace *t = owner;
+
+    note(t, 'S');
+}
+
+TEST(io, a_loop_thread_takes_posts_and_stops)
+{
+    struct trace t = {0};
+    struct err err = {0};
+
+    CHECK_OK(loop_new(&t.loop, &err), &err);
+    CHECK_OK(loop_thread_start(t.loop, "test", &err), &err);
+    CHECK_INT(loop_post(t.loop, stop_post, &t), 0);
+    for (int i = 0; i < 1000 && !t.text[0]; i++) {
+        (void)usleep(1000);
+    }
+    loop_thread_stop(t.loop);
+    CHECK_STR(t.text, "S");
+    loop_free(t.loop);
+}

@@ -1,0 +1,71 @@
+/* map.h — guest RAM: which guest physical ranges are memory, where they are on the host, and the
+ * only way for anybody but a CPU to touch them.
+ *
+ * RAM is private anonymous memory, not shared with any process, MADV_DONTDUMP, 2 MiB aligned on the
+ * host, with inaccessible guards on both sides.  It starts zeroed.  A map holds up to MEM_RANGE_MAX
+ * ranges, sorted, disjoint, page-aligned, fixed once the machine runs.
+ *
+ * The guest is hostile: every function here checks the whole range first and fails with -EFAULT
+ * without side effect if any byte is not RAM.  Other vCPUs and devices change guest memory at any
+ * time: copy what you decide on, once.
+ *
+ * Threads: all functions may be called from any thread after mem_map_new() and mem_map_add().
+ *
+ * Write watch: the software engine keeps translations of guest code.  It flags such pages with
+ * mem_page_flag(); every write through this interface to a flagged page is reported to the watcher
+ * after the bytes are in place, on the writing thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "mem/addr.h"
+
+#define MEM_RANGE_MAX 4
+
+struct mem_map;
+
+struct mem_range {
+    gpa_t gpa;
+    uint64_t len;  /* bytes */
+    uint8_t *host; /* owned by the map */
+};
+
+/* An empty map; NULL when out of memory. */
+struct mem_map *mem_map_new(void);
+void mem_map_free(struct mem_map *map);
+/* Reserve and map `len` bytes of zeroed RAM at `gpa`, both multiples of 4 KiB. */
+int mem_map_add(struct mem_map *map, gpa_t gpa, uint64_t len, struct err *err);
+
+unsigned mem_range_count(const struct mem_map *map);
+const struct mem_range *mem_range_at(const struct mem_map *map, unsigned index);
+uint64_t mem_total_bytes(const struct mem_map *map);
+
+/* Host address of [gpa, gpa+len) if it is RAM within one range, else NULL.  For reading, or for
+ * writing followed by mem_note_write().  len may be 0 (then gpa itself must be RAM or a range end).
+ */
+void *mem_ptr(const struct mem_map *map, gpa_t gpa, uint64_t len);
+
+int mem_read(const struct mem_map *map, gpa_t gpa, void *data, size_t len);
+int mem_write(struct mem_map *map, gpa_t gpa, const void *data, size_t len);
+
+/* To be called after storing through a pointer from mem_ptr(). */
+void mem_note_write(struct mem_map *map, gpa_t gpa, uint64_t len);
+/* The same where only the host address is at hand (struct iovec); `host` must lie in guest RAM. */
+void mem_note_write_host(struct mem_map *map, const void *host, uint64_t len);
+
+/* Ask the host for the page frames of [gpa, gpa+len) now, in large steps, where it can; best
+ * effort. */
+void mem_populate(struct mem_map *map, gpa_t gpa, uint64_t len);
+
+/* Watched pages.  The watcher is set before any vCPU runs and never changes after.  `gpa`, `len`
+ * stay within one page. */
+typedef void (*mem_watch_fn)(void *owner, gpa_t gpa, uint64_t len);
+void mem_watch_set(struct mem_map *map, mem_watch_fn fn, void *owner);
+/* Flag or unflag the page that holds gpa (RAM).  Release order: whoever sees the flag sees what the
+ * flagging thread did before. */
+void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched);
+bool mem_page_is_flagged(const struct mem_map *map, gpa_t gpa);
