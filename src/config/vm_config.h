@@ -1,0 +1,51 @@
+/* vm_config.h — what was asked for, as plain checked data.
+ *
+ * The doors (cli now) fill it, config_check() checks it once, machine/ builds from it.  Strings and
+ * buffers are borrowed: whoever fills the struct keeps them alive as long as the VM.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+
+#define CONFIG_VCPU_MAX      32
+#define CONFIG_MEM_MIN_BYTES (32 * MIB)
+#define CONFIG_MEM_MAX_BYTES (512 * GIB)
+#define CONFIG_SHARE_MAX     16
+
+enum config_engine { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
+
+/* A host directory that the guest can mount by tag. */
+struct config_share {
+    char tag[36];     /* virtio 1.2, 5.11.4: at most 36 bytes */
+    const char *path; /* host directory */
+    bool read_only;
+    /* How long the guest may believe what it looked up, ms; 0 = asks each time. */
+    unsigned cache_ms;
+};
+
+struct vm_config {
+    enum config_engine engine;
+    unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
+    uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
+    const char *kernel;    /* file: bzImage or ELF */
+    const char *cache_dir; /* for unpacked kernels; NULL: none */
+    const char *cmdline;
+    const void *initrd; /* composed archive; NULL: none */
+    size_t initrd_len;
+    unsigned share_count;
+    struct config_share shares[CONFIG_SHARE_MAX];
+    uint32_t vsock_cid;     /* 3 to 0xfffffffe */
+    const char *vsock_path; /* Unix socket of the host side; NULL: no vsock */
+};
+
+/* Everything that can be checked without the host: ranges and missing fields. */
+int config_check(const struct vm_config *config, struct err *err);
+
+/* "auto", "kvm", "soft". */
+int config_engine_parse(const char *text, enum config_engine *ret_engine, struct err *err);
+const char *config_engine_name(enum config_engine engine);
