@@ -56,6 +56,10 @@ struct insn_operand {
     bool is_high8;
 };
 
+/* Bits of mem_access. */
+#define INSN_MEM_READ  0x1u
+#define INSN_MEM_WRITE 0x2u
+
 #define INSN_NO_REG  0xff
 #define INSN_REG_RIP 16 /* as base */
 
@@ -84,6 +88,8 @@ struct insn {
     uint8_t index; /* GPR or INSN_NO_REG */
     uint8_t scale; /* 1 2 4 8 */
     int64_t disp;
+    uint8_t mem_access; /* INSN_MEM_READ, INSN_MEM_WRITE; 0: address only (LEA, NOP, PREFETCH) */
+    uint8_t mem_align;  /* 8, 16 or 64 if a misaligned memory operand is #GP(0), else 0 */
 
     int64_t imm;
     uint16_t imm2; /* ENTER's second immediate; selector of a far pointer */
