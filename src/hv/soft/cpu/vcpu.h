@@ -137,8 +137,14 @@ struct vcpu_platform {
 struct vcpu {
     /* Hot, written by ref/ on every instruction. */
     uint64_t gpr[GPR_COUNT];
+    uint64_t zero;   /* always 0: the base or index of an operand that has none (ref/op.h) */
+    uint64_t ea;     /* linear address that one op of an instruction hands to the next (ref/op.h) */
     uint64_t rip;    /* of the current instruction while it executes */
-    uint64_t rflags; /* only through vcpu_rflags() and vcpu_set_rflags() outside ref/ and cpu/ */
+    uint64_t rflags; /* all but the arithmetic flags; read and write with vcpu_rflags() and
+                      * vcpu_set_rflags(), or vcpu_has_flag() for a non-arithmetic one */
+    uint16_t aflags; /* arithmetic flags as LAHF and SETO give them: bits 8-15 = RFLAGS bits 0-7,
+                      * bit 0 = OF */
+    bool code_hit;   /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
     uint8_t mode; /* enum cpu_mode */
@@ -147,6 +153,14 @@ struct vcpu {
     uint8_t halted;
     struct tlb_set
         *tlb_now; /* &tlb[TLB_USER] if cpl == 3, else &tlb[TLB_SUPERVISOR]; kept by mmu/ */
+
+    /* Execution of decoded blocks: written by cache/ and ref/, see ref/op.h. */
+    const struct block *block; /* the one that runs */
+    struct block_link *link;   /* the link by which the last block was left, or NULL */
+    struct block_slot *lookup; /* blocks by tagged rip */
+    uint64_t rip_tag;          /* mode and privilege, folded into keys of `lookup` */
+    uint64_t map_gen;          /* changes when translations or blocks go */
+    uint64_t code_gen;         /* changes when blocks go */
 
     struct cpu_segment seg[SEG_COUNT];
     struct cpu_table gdt, idt;
@@ -200,12 +214,21 @@ void vcpu_update_mode(struct vcpu *v);
 /* The architectural RFLAGS, arithmetic flags included, whatever form ref/ keeps them in. */
 static inline uint64_t vcpu_rflags(const struct vcpu *v)
 {
-    return v->rflags;
+    uint64_t arith = (v->aflags >> 8 & 0xd5u) | (v->aflags & 1u) << 11;
+
+    return v->rflags | FLAG_1 | arith;
 }
 
 static inline void vcpu_set_rflags(struct vcpu *v, uint64_t rflags)
 {
-    v->rflags = rflags;
+    v->rflags = (rflags & ~(uint64_t)FLAGS_ARITH) | FLAG_1;
+    v->aflags = (uint16_t)((rflags & 0xd5u) << 8 | (rflags >> 11 & 1u));
+}
+
+/* One bit of RFLAGS that is not arithmetic: IF, DF, TF, AC ... */
+static inline bool vcpu_has_flag(const struct vcpu *v, uint32_t flag)
+{
+    return (v->rflags & flag) != 0;
 }
 
 static inline uint32_t vcpu_poll(const struct vcpu *v)
