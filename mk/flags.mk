@@ -23,11 +23,12 @@ MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
 else ifeq ($(MODE),san)
 # Sanitizers bring their own checks of what these two warnings guess at.
 MODE_CFLAGS := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
-	-fPIE -Wno-null-dereference -Wframe-larger-than=65536
+	-fPIE -Wno-null-dereference -Wframe-larger-than=65536 $(if $(IS_CLANG),,-Wno-format-truncation)
 MODE_LDFLAGS := -fsanitize=address,undefined -pie
 else ifeq ($(MODE),cov)
 # -fprofile-update=atomic: vCPU and loop threads count at once.
-MODE_CFLAGS := -O1 --coverage -fprofile-update=atomic -fPIE -Wno-null-dereference
+MODE_CFLAGS := -O1 --coverage -fprofile-update=atomic -fPIE -Wno-null-dereference \
+	$(if $(IS_CLANG),,-Wno-format-truncation)
 MODE_LDFLAGS := --coverage -pie
 else
 $(error MODE '$(MODE)': must be release, san or cov)

@@ -30,7 +30,7 @@ struct instance_info {
     char name[INSTANCE_NAME_MAX]; /* "" if none */
     char dir[INSTANCE_DIR_MAX];
     char engine[8];
-    char kernel[PATH_MAX];
+    char kernel[1024];
     char command[256]; /* for people: shortened */
     pid_t pid;
     unsigned vcpu_count;

@@ -1,0 +1,27 @@
+/* args.h — the command line of one subcommand, from a table.
+ *
+ * "--name value", "--name=value", "-n value", "-nvalue", bundled flags "-it".  Parsing stops at
+ * "--" (dropped) or at the first word that is not an option, so that the command's own options are
+ * its own.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+struct arg_option {
+    const char *name;  /* without "--" */
+    char letter;       /* 0: none */
+    const char *value; /* what the value is called in the help; NULL: a flag */
+    const char *help;
+    /* Called for each use; `text` is NULL for a flag. */
+    int (*set)(void *owner, const char *text, struct err *err);
+};
+
+/* Returns the index of the first word behind the options, or negative errno. */
+int args_parse(const struct arg_option *options, size_t count, int argc, char **argv, void *owner,
+               struct err *err);
+/* The options as text for people, one per line, to stdout. */
+void args_print(const struct arg_option *options, size_t count);

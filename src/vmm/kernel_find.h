@@ -1,0 +1,22 @@
+/* kernel_find.h — from what a user calls a kernel to its image and its module tree. */
+#pragma once
+
+#include "base/err.h"
+
+/* Longer paths are refused. */
+#define KERNEL_PATH_MAX 1024
+
+struct kernel_choice {
+    char image[KERNEL_PATH_MAX];   /* the file to boot */
+    char modules[KERNEL_PATH_MAX]; /* .../lib/modules/<release>; "" if there is none */
+    char release[128];             /* "6.1.0-56-cloud-amd64"; "" if unknown */
+};
+
+/* `which` is a kernel file, or a folder with boot/vmlinux* or boot/vmlinuz* (vmlinux wins) and
+ * lib/modules/<release>.  NULL: $EC1_KERNEL, else the default kernel of the user's cache (put there
+ * by tools/fetch-kernel), else the newest readable one in /boot. */
+int kernel_find(const char *which, struct kernel_choice *ret_choice, struct err *err);
+
+/* The user's cache folder, created: $XDG_CACHE_HOME/ec1 or ~/.cache/ec1.  -ENOENT without a home.
+ */
+int kernel_cache_dir(char out[static KERNEL_PATH_MAX], struct err *err);
