@@ -38,6 +38,8 @@ struct post {
     struct list link;
     loop_fn fn;
     void *owner;
+    bool is_call; /* somebody waits for it, and it lives on their stack */
+    bool is_done;
 };
 
 struct loop {
@@ -47,8 +49,11 @@ struct loop {
     struct list sources;
     struct list dead;
     struct list timers;   /* by due_ns */
-    pthread_mutex_t lock; /* guards posted */
+    pthread_mutex_t lock; /* guards the next four */
     struct list posted;
+    pthread_cond_t called; /* some call is done */
+    bool is_running;
+    pthread_t runner; /* valid while is_running */
     pthread_t thread;
     bool has_thread;
 };
@@ -68,6 +73,7 @@ int loop_new(struct loop **ret_loop, struct err *err)
     list_init(&loop->timers);
     list_init(&loop->posted);
     (void)pthread_mutex_init(&loop->lock, NULL);
+    (void)pthread_cond_init(&loop->called, NULL);
     loop->epoll = take_fd(&epoll);
     loop->wake = take_fd(&wake);
     *ret_loop = TAKE_PTR(loop);
@@ -92,10 +98,24 @@ void loop_free(struct loop *loop)
     free_all(&loop->dead, offsetof(struct source, link));
     free_all(&loop->timers, offsetof(struct loop_timer, link));
     free_all(&loop->posted, offsetof(struct post, link));
+    (void)pthread_cond_destroy(&loop->called);
     (void)pthread_mutex_destroy(&loop->lock);
     (void)close(loop->epoll);
     (void)close(loop->wake);
     free(loop);
+}
+
+static void run_post(struct loop *loop, struct post *post)
+{
+    post->fn(post->owner);
+    if (!post->is_call) {
+        free(post);
+        return;
+    }
+    (void)pthread_mutex_lock(&loop->lock);
+    post->is_done = true;
+    (void)pthread_cond_broadcast(&loop->called);
+    (void)pthread_mutex_unlock(&loop->lock);
 }
 
 static void run_posted(struct loop *loop)
@@ -112,8 +132,45 @@ static void run_posted(struct loop *loop)
         if (!post) {
             return;
         }
-        post->fn(post->owner);
-        free(post);
+        run_post(loop, post);
+    }
+}
+
+static void enter(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    loop->runner = pthread_self();
+    loop->is_running = true;
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
+/* The oldest call that waits; without one the loop is marked as not running. */
+static struct post *take_call_or_leave(struct loop *loop)
+{
+    struct post *call = NULL;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    list_for_each (pos, &loop->posted) {
+        struct post *post = container_of(pos, struct post, link);
+
+        if (post->is_call) {
+            call = post;
+            list_remove(&call->link);
+            break;
+        }
+    }
+    loop->is_running = call != NULL;
+    (void)pthread_mutex_unlock(&loop->lock);
+    return call;
+}
+
+/* Nobody may be left waiting for a loop that ended. */
+static void leave(struct loop *loop)
+{
+    struct post *call;
+
+    while ((call = take_call_or_leave(loop))) {
+        run_post(loop, call);
     }
 }
 
@@ -147,7 +204,7 @@ static int wait_ms(const struct loop *loop)
     return left > 60000 ? 60000 : (int)left;
 }
 
-int loop_run(struct loop *loop)
+static int run(struct loop *loop)
 {
     struct epoll_event events[64];
 
@@ -175,6 +232,16 @@ int loop_run(struct loop *loop)
     return 0;
 }
 
+int loop_run(struct loop *loop)
+{
+    int r;
+
+    enter(loop);
+    r = run(loop);
+    leave(loop);
+    return r;
+}
+
 static void wake(struct loop *loop)
 {
     uint64_t one = 1;
@@ -196,8 +263,14 @@ static void *thread_main(void *arg)
 
 int loop_thread_start(struct loop *loop, const char *name, struct err *err)
 {
-    int r = pthread_create(&loop->thread, NULL, thread_main, loop);
+    int r;
 
+    /* It counts as running from here on: a loop_call() made before the thread gets to run waits. */
+    (void)pthread_mutex_lock(&loop->lock);
+    r = pthread_create(&loop->thread, NULL, thread_main, loop);
+    loop->is_running = r == 0;
+    loop->runner = loop->thread;
+    (void)pthread_mutex_unlock(&loop->lock);
     if (r) {
         return err_set(err, -r, "start thread '%s': %s", name, strerror(r));
     }
@@ -306,4 +379,22 @@ int loop_post(struct loop *loop, loop_fn fn, void *owner)
     (void)pthread_mutex_unlock(&loop->lock);
     wake(loop);
     return 0;
+}
+
+void loop_call(struct loop *loop, loop_fn fn, void *owner)
+{
+    struct post post = {.fn = fn, .owner = owner, .is_call = true};
+
+    (void)pthread_mutex_lock(&loop->lock);
+    if (!loop->is_running || pthread_equal(loop->runner, pthread_self())) {
+        (void)pthread_mutex_unlock(&loop->lock);
+        fn(owner);
+        return;
+    }
+    list_append(&loop->posted, &post.link);
+    wake(loop);
+    while (!post.is_done) {
+        (void)pthread_cond_wait(&loop->called, &loop->lock);
+    }
+    (void)pthread_mutex_unlock(&loop->lock);
 }

@@ -1,8 +1,8 @@
 /* loop.h — one thread's event loop: descriptors, timers, and calls posted by other threads.
  *
- * Everything is level-triggered.  A callback runs on the loop's thread, may add, change and remove
- * any source including its own.  After loop_del_fd() or loop_del_timer() returns (on the loop's
- * thread) the callback is not called again.
+ * Everything is level-triggered, unless `events` says EPOLLET.  A callback runs on the loop's
+ * thread, may add, change and remove any source including its own.  After loop_del_fd() or
+ * loop_del_timer() returns (on the loop's thread) the callback is not called again.
  *
  * Threads: loop_add_*, loop_mod_fd, loop_del_* on the loop's thread, or before it runs.  loop_post
  * and loop_stop from any thread.
@@ -44,3 +44,6 @@ void loop_del_timer(struct loop *loop, struct loop_timer *timer);
 
 /* Run `fn` soon on the loop's thread, in the order of posting.  -ENOMEM, else 0. */
 int loop_post(struct loop *loop, loop_fn fn, void *owner);
+/* Run `fn` on the loop's thread and wait until it returned.  Called on that thread, or while no
+ * thread runs the loop, it is a plain call.  A loop that stops still serves calls it was given. */
+void loop_call(struct loop *loop, loop_fn fn, void *owner);

@@ -1,4 +1,5 @@
 /* loop_test.c — descriptors, timers and posts reach their callbacks. */
+#include <pthread.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -92,4 +93,31 @@ TEST(io, a_loop_thread_takes_posts_and_stops)
     loop_thread_stop(t.loop);
     CHECK_STR(t.text, "S");
     loop_free(t.loop);
+}
+
+static void note_thread(void *owner)
+{
+    *(pthread_t *)owner = pthread_self();
+}
+
+TEST(io, loop_call_runs_on_the_thread_of_the_loop_or_here)
+{
+    struct loop *loop;
+    struct err err = {0};
+    pthread_t seen = {0};
+
+    CHECK_OK(loop_new(&loop, &err), &err);
+    loop_call(loop, note_thread, &seen);
+    CHECK(pthread_equal(seen, pthread_self()));
+    CHECK_OK(loop_thread_start(loop, "called", &err), &err);
+    for (unsigned i = 0; i < 1000; i++) { /* the thread may need a moment until it runs */
+        loop_call(loop, note_thread, &seen);
+    }
+    (void)usleep(10000);
+    loop_call(loop, note_thread, &seen);
+    CHECK(!pthread_equal(seen, pthread_self()));
+    loop_thread_stop(loop);
+    loop_call(loop, note_thread, &seen);
+    CHECK(pthread_equal(seen, pthread_self()));
+    loop_free(loop);
 }

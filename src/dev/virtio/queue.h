@@ -35,6 +35,10 @@ struct virtq {
     uint16_t avail_seen;     /* next index to take from the available ring */
     uint16_t used_next;      /* next index to fill in the used ring */
     uint16_t used_signalled; /* used_next at the last interrupt decision */
+    /* Where the three areas are on the host; set by virtq_enable(). */
+    const uint8_t *desc_host;
+    const uint8_t *avail_host;
+    uint8_t *used_host;
 };
 
 /* One request.  iov[0..readable_count) was written by the driver,
@@ -57,9 +61,12 @@ void virtq_reset(struct virtq *q);
 /* Take the next chain.  1: taken; 0: none is offered (and the driver will notify about the next);
  * -EPROTO: broken. */
 int virtq_pop(struct virtq *q, struct virtq_chain *chain);
-/* Would virtq_pop() return 1? */
+/* Undo the last `count` calls of virtq_pop() that returned 1: those chains are offered again. */
+void virtq_unpop(struct virtq *q, unsigned count);
+/* Would virtq_pop() find something? */
 bool virtq_has_work(struct virtq *q);
-/* Give `chain` back with `written` bytes in its writable part (clamped); reports the writes to mem.
+/* Give `chain` back (nothing happens if the queue broke or was reset meanwhile) with `written`
+ * bytes in its writable part (clamped); reports the writes to mem.
  */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written);
 /* Has something been pushed that the driver wants to hear of?  Call once per batch; then raise the

@@ -7,8 +7,9 @@
  * Threads.  Register accesses run on a vCPU's thread under `lock`: config_read, config_write are
  * called there with the lock held and must be quick.  Everything about queues runs on the device's
  * `loop`: the transport forwards the driver's notification to it, and start and reset are carried
- * out there too, while the vCPU that wrote the status register waits.  So a device needs no lock of
- * its own for queue state.
+ * out there too, while the vCPU that wrote the status register waits with `lock` held.  So a device
+ * needs no lock of its own for queue state, and must not take `lock` on its loop.  The loop
+ * outlives the device.
  */
 #pragma once
 
@@ -77,26 +78,29 @@ struct virtio_dev {
     uint64_t
         features_offered; /* VERSION_1, INDIRECT_DESC and EVENT_IDX are added by virtio_dev_init */
     unsigned queue_count; /* 1 to VIRTIO_QUEUE_MAX */
+    unsigned queue_size_max; /* QueueNumMax of every queue; virtio_dev_init sets VIRTQ_SIZE_MAX, a
+                                device may lower it after */
     struct virtq queues[VIRTIO_QUEUE_MAX];
 
     /* From here on the transport's. */
-    pthread_mutex_t lock; /* guards all below */
+    pthread_mutex_t lock; /* guards all below, but for the three atomics */
     uint64_t features_acked;
-    uint32_t status;
-    uint32_t config_generation;
-    uint32_t isr; /* bit 0 used buffer, bit 1 configuration change */
-    bool is_started;
+    uint32_t status;            /* atomic: the loop sets NEEDS_RESET */
+    uint32_t config_generation; /* atomic */
+    uint32_t isr;               /* atomic: bit 0 used buffer, bit 1 configuration change */
+    bool is_started;            /* changes on the loop, while a vCPU waits with the lock held */
     int notify_fd[VIRTIO_QUEUE_MAX]; /* eventfds that a doorbell may signal */
     struct irq_line irq;
 };
 
+/* Storage must be zeroed.  virtio_dev_fini() is right after a failure as well. */
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, struct mem_map *mem,
                     struct loop *loop, unsigned queue_count, uint64_t features, struct err *err);
 void virtio_dev_fini(struct virtio_dev *dev);
 
-/* After pushing: raise the used-buffer interrupt if the driver wants one.  On the loop. */
+/* After pushing a batch: raise the used-buffer interrupt if the driver wants one.  On the loop. */
 void virtio_dev_signal(struct virtio_dev *dev, struct virtq *q);
-/* The configuration changed: bump the generation and interrupt. */
+/* The configuration changed: bump the generation and interrupt.  Any thread. */
 void virtio_dev_config_changed(struct virtio_dev *dev);
 /* The driver broke the protocol: status gets NEEDS_RESET, with a configuration interrupt. */
 void virtio_dev_needs_reset(struct virtio_dev *dev);
