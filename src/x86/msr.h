@@ -9,6 +9,7 @@
 #define MSR_TSC_ADJUST        0x0000003bu
 #define MSR_SPEC_CTRL         0x00000048u
 #define MSR_PRED_CMD          0x00000049u
+#define MSR_UCODE_WRITE       0x00000079u
 #define MSR_UCODE_REV         0x0000008bu
 #define MSR_PLATFORM_INFO     0x000000ceu
 #define MSR_MTRR_CAP          0x000000feu
@@ -48,6 +49,9 @@
 #define MSR_AMD_HWCR          0xc0010015u
 #define MSR_AMD_PATCH_LEVEL   0x0000008bu
 #define MSR_AMD_VM_CR         0xc0010114u
+#define MSR_AMD_OSVW_LENGTH   0xc0010140u
+#define MSR_AMD_OSVW_STATUS   0xc0010141u
+#define MSR_AMD_LS_CFG        0xc0011020u
 #define MSR_AMD_DE_CFG        0xc0011029u
 
 /* Paravirtual clock of KVM guests: Linux, Documentation/virt/kvm/x86/msr.rst. */

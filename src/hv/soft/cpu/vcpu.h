@@ -81,6 +81,9 @@ enum cpu_mode { MODE_REAL, MODE_PROT16, MODE_PROT32, MODE_COMPAT16, MODE_COMPAT3
 /* Soft TLB (mmu/).  Tag compare as in the design: entry matches when page == la & ~0xfff.  An
  * unusable entry holds a tag that no address selecting its slot can have.  `delta` + la = host
  * address. */
+/* Physical address width of every VM of this engine (CPUID 8000_0008H, EAX 7:0). */
+#define CPU_PHYS_BITS 46
+
 #define TLB_SLOTS 4096u
 struct tlb_entry {
     uint64_t page;
@@ -92,6 +95,35 @@ enum tlb_priv { TLB_SUPERVISOR, TLB_USER, TLB_PRIV_COUNT };
 
 struct tlb_set {
     struct tlb_entry slot[TLB_ACCESS_COUNT][TLB_SLOTS];
+};
+
+/* What mmu/ remembers about the tables; nobody else looks inside.  One bit per slot: which slots
+ * hold a translation that a CR3 write drops (local), keeps (global), and which came out of a large
+ * page. A set bit may be stale, an unset one is not; the sums have one bit per word. */
+#define TLB_WORDS (TLB_SLOTS / 64)
+struct tlb_marks {
+    uint64_t local_sum, global_sum;
+    uint64_t local[TLB_WORDS], global[TLB_WORDS], large[TLB_WORDS];
+};
+
+#define MMU_RAM_MAX     4u
+#define MMU_CHUNK_BYTES (UINT64_C(2) << 20)
+#define MMU_CHUNK_MAX   65536u /* chunks that are populated ahead: the first 128 GiB */
+#define MMU_HUGE_MAX    8u
+
+struct mmu_state {
+    struct tlb_marks marks[TLB_PRIV_COUNT][TLB_ACCESS_COUNT];
+    /* 1 GiB regions with splinters in the tables; more than fit: count > MMU_HUGE_MAX */
+    uint64_t huge[MMU_HUGE_MAX];
+    unsigned huge_count;
+    /* a fetch translation was displaced while users of it may live on: local, global */
+    bool exec_lost[2];
+    unsigned ram_count;
+    struct {
+        uint64_t gpa, len;
+        uint8_t *host;
+    } ram[MMU_RAM_MAX];
+    uint64_t populated[MMU_CHUNK_MAX / 64];
 };
 
 /* Counters for `--engine-stats`-like reports and tests; written by the owner thread only. */
@@ -200,6 +232,7 @@ struct vcpu {
     bool triple_fault;
     struct vcpu_stats stats;
 
+    struct mmu_state mmu; /* mmu/ */
     struct tlb_set tlb[TLB_PRIV_COUNT];
 };
 

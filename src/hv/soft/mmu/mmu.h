@@ -79,17 +79,25 @@ void mmu_check_read(struct vcpu *v, uint64_t la, size_t len);
 void *mmu_ptr_read(struct vcpu *v, uint64_t la, size_t len);
 void *mmu_ptr_write(struct vcpu *v, uint64_t la, size_t len);
 
+/* For LOCKed instructions: the host address also where a page holds decoded code (there *ret_gpa is
+ * its guest address, else GPA(UINT64_MAX)).  After the store, call mmu_atomic_done().  NULL if the
+ * access crosses a page or is not RAM. */
+void *mmu_ptr_atomic(struct vcpu *v, uint64_t la, size_t len, gpa_t *ret_gpa);
+static inline void mmu_atomic_done(struct vcpu *v, gpa_t gpa, size_t len);
+
 /* --- implicit supervisor accesses: 1, 2, 4, 8 bytes --- */
 uint64_t mmu_sys_read(struct vcpu *v, uint64_t la, unsigned len);
 void mmu_sys_write(struct vcpu *v, uint64_t la, uint64_t value, unsigned len);
+/* Make sure that later mmu_sys_write of the same range cannot raise; len <= 4096. */
+void mmu_sys_check_write(struct vcpu *v, uint64_t la, size_t len);
 
 /* --- instruction fetch --- */
 
 /* Translate the page of `la` for fetching at the current CPL; raises #PF.  *ret_page is the guest
  * physical address of the page.  Returns its host address, NULL if it is not RAM. */
 const uint8_t *mmu_fetch_page(struct vcpu *v, uint64_t la, gpa_t *ret_page);
-/* The same without raising, setting A or touching MMIO, for decoding ahead: NULL if it would fault.
- */
+/* The same without raising, setting A or touching MMIO, for decoding ahead: NULL if it would fault,
+ * or if A would have to be set. */
 const uint8_t *mmu_peek_page(struct vcpu *v, uint64_t la, gpa_t *ret_page);
 
 /* --- code pages --- */
@@ -101,6 +109,12 @@ void mmu_code_page_remove(struct vcpu *v, gpa_t page);
 /* Implemented by cache/: the vCPU itself wrote [gpa, gpa+len) on a code page, after the bytes are
  * in place. */
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len);
+static inline void mmu_atomic_done(struct vcpu *v, gpa_t gpa, size_t len)
+{
+    if (__builtin_expect(gpa.v != UINT64_MAX, 0)) {
+        code_cache_written(v, gpa, len);
+    }
+}
 /* Implemented by cache/: translations of linear addresses changed (any flush); links and lookup
  * tables keyed by linear address must go. */
 void code_cache_flush_lookup(struct vcpu *v);

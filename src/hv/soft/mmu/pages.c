@@ -1,0 +1,54 @@
+/* pages.c — guest RAM as the MMU sees it: where it is, and bringing it in by the chunk.
+ *
+ * Guest RAM is populated 2 MiB at a time, when the first page of a chunk is translated.  Every
+ * first access passes through a TLB fill, so the guest hardly ever causes a host page fault of its
+ * own; one by one they cost some twenty times more.
+ */
+#include "base/bits.h"
+#include "hv/soft/mmu/mmu_int.h"
+
+uint8_t *mmu_ram(const struct vcpu *v, uint64_t gpa, uint64_t len)
+{
+    for (unsigned i = 0; i < v->mmu.ram_count; i++) {
+        uint64_t offset = gpa - v->mmu.ram[i].gpa;
+
+        if (gpa >= v->mmu.ram[i].gpa && range_within(offset, len, v->mmu.ram[i].len)) {
+            return v->mmu.ram[i].host + offset;
+        }
+    }
+    return NULL;
+}
+
+uint64_t mmu_ram_gpa(const struct vcpu *v, const uint8_t *host)
+{
+    for (unsigned i = 0; i < v->mmu.ram_count; i++) {
+        uintptr_t offset = (uintptr_t)host - (uintptr_t)v->mmu.ram[i].host;
+
+        if (offset < v->mmu.ram[i].len) {
+            return v->mmu.ram[i].gpa + offset;
+        }
+    }
+    return 0;
+}
+
+void mmu_populate(struct vcpu *v, uint64_t gpa)
+{
+    uint64_t chunk = gpa / MMU_CHUNK_BYTES;
+    uint64_t start = chunk * MMU_CHUNK_BYTES;
+    uint64_t end = start + MMU_CHUNK_BYTES;
+
+    if (chunk >= MMU_CHUNK_MAX || (v->mmu.populated[chunk / 64] & BIT(chunk % 64))) {
+        return;
+    }
+    v->mmu.populated[chunk / 64] |= BIT(chunk % 64);
+    for (unsigned i = 0; i < v->mmu.ram_count; i++) {
+        uint64_t first = v->mmu.ram[i].gpa;
+        uint64_t last = first + v->mmu.ram[i].len;
+        uint64_t from = start > first ? start : first;
+        uint64_t to = end < last ? end : last;
+
+        if (from < to) {
+            mem_populate(v->mem, GPA(from), to - from);
+        }
+    }
+}
