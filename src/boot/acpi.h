@@ -1,0 +1,45 @@
+/* acpi.h — the ACPI tables that tell Linux about our machine (ACPI specification 6.5).
+ *
+ * Hardware-reduced ACPI: no PM timer, no SCI, no PIC, no PIT; power off and reset are three I/O
+ * ports.  RSDP, XSDT, FADT, MADT and a DSDT with one `LNRO0005` device per virtio-mmio device and
+ * COM1.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "mem/addr.h"
+
+struct mem_map;
+
+/* A virtio-mmio device; its interrupt is edge-triggered, active high. */
+struct acpi_virtio {
+    gpa_t gpa; /* [gpa, gpa + len) is below 4 GiB */
+    uint32_t len;
+    uint32_t irq; /* I/O APIC input */
+};
+
+struct acpi_config {
+    unsigned vcpu_count; /* APIC ids are 0 to vcpu_count - 1 */
+    const struct acpi_virtio *virtio;
+    unsigned virtio_count;
+    /* COM1; len 0: there is none. */
+    uint16_t uart_port;
+    uint8_t uart_len;
+    uint32_t uart_irq;
+    /* dev/chip/power.h is at this port: sleep control at +0, sleep status at +1, reset at +4. */
+    uint16_t power_port;
+    /* Tell the guest that there is a CMOS clock.  Costs Linux a probe; it takes its time from
+     * kvm-clock anyway. */
+    bool has_rtc;
+};
+
+/* Sleep type of S5 (power off), as the DSDT names it. */
+#define ACPI_SLEEP_TYPE_S5 5
+
+/* Write all tables to [gpa, gpa + len) of guest RAM; the RSDP is at gpa itself.  -ENOSPC: `len` is
+ * too small, -EINVAL: something in `config` does not fit its field. */
+int acpi_write(const struct acpi_config *config, struct mem_map *mem, gpa_t gpa, uint64_t len,
+               struct err *err);

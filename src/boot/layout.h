@@ -1,0 +1,30 @@
+/* layout.h — where boot/ puts things below 1 MiB, each with its reason.
+ *
+ *   0x00500  GDT             above the real-mode vectors and the BIOS data area
+ *   0x07000  zero page       in the first 64 KiB, which Linux reserves for good
+ *   0x08ff0  stack           the entry code of old kernels pushes before it has its own
+ *   0x09000  page tables     6 pages: one PML4, one PDPT, four PDs
+ *   0x20000  command line    64 KiB
+ *   0x9fc00  end of low RAM  where a PC's extended BIOS data area begins
+ *   0xe0000  ACPI            where kernels without acpi_rsdp_addr look for the RSDP
+ *
+ * Linux copies zero page and command line before it uses any memory, and leaves the page tables as
+ * soon as it has its own.
+ */
+#pragma once
+
+#include "base/bits.h"
+
+#define BOOT_GDT         UINT64_C(0x500)
+#define BOOT_ZERO_PAGE   UINT64_C(0x7000)
+#define BOOT_STACK       UINT64_C(0x8ff0)
+#define BOOT_PAGE_TABLES UINT64_C(0x9000)
+#define BOOT_CMDLINE     UINT64_C(0x20000)
+#define BOOT_CMDLINE_LEN UINT64_C(0x10000)
+#define BOOT_LOW_RAM_END UINT64_C(0x9fc00)
+#define BOOT_ACPI        UINT64_C(0xe0000)
+#define BOOT_LOW_END     UINT64_C(0x100000)
+#define BOOT_ACPI_LEN    (BOOT_LOW_END - BOOT_ACPI)
+
+/* Identity-mapped at entry: everything that boot/ places is below. */
+#define BOOT_MAPPED (4 * GIB)
