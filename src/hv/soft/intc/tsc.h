@@ -1,0 +1,24 @@
+/* tsc.h — the source of guest time: the host's time stamp counter where it is invariant, else the
+ * host's monotonic clock taken as a 1 GHz counter. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct tsc {
+    bool is_host_tsc;
+    uint64_t hz;
+};
+
+/* Finds out the frequency; the first call in a process may take 2 ms. */
+void tsc_init(struct tsc *tsc);
+/* Ticks of the source now. */
+uint64_t tsc_ticks(const struct tsc *tsc);
+/* Conversions, rounded down; saturating at INT64_MAX. */
+int64_t tsc_to_ns(const struct tsc *tsc, uint64_t ticks);
+
+/* The frequency in kHz that "cpu MHz" of a /proc/cpuinfo text names first; 0 if none. */
+uint64_t tsc_cpuinfo_khz(const char *text);
+/* Choose between a measurement and an announced frequency, both in Hz: the announced one if it is
+ * within 500 ppm, since then it is the host kernel's own, better measurement. */
+uint64_t tsc_choose_hz(uint64_t measured, uint64_t announced);
