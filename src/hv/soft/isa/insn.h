@@ -17,7 +17,7 @@
 
 enum insn_op {
     INSN_INVALID, /* #UD */
-#define INSN_OP(name, ...) INSN_##name,
+#define INSN_OP(name) INSN_##name,
 #include "hv/soft/isa/ops.def"
 #undef INSN_OP
     INSN_OP_COUNT
