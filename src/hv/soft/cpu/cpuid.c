@@ -1,0 +1,325 @@
+/* cpuid.c — the CPUID model: leaves computed once from the host's, looked up linearly in order.
+ *
+ * Theory of operation.  Each leaf is built by a function that takes the host's registers and keeps
+ * what the engine carries out.  Bit numbers are those of the SDM, volume 2, CPUID, and of AMD's
+ * APM, volume 3, appendix E.  What is not listed reads as zero, as an absent leaf does within the
+ * range; beyond the range the answer is that of the highest basic leaf on Intel and zero on AMD.
+ *
+ * Mitigations.  The engine separates guest user and kernel memory in software and carries out the
+ * guest's indirect branches through its own dispatch, so the guest's mitigations for Meltdown, MDS,
+ * L1TF, retbleed and the like would cost time and protect nothing: the bits that say "not affected"
+ * are set.
+ */
+#include "hv/soft/cpu/cpuid.h"
+
+#include <cpuid.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "hv/soft/cpu/fpu.h"
+#include "x86/cr.h"
+
+#define LEAF_MAX 64
+#define HV_BASE  0x40000000u
+#define EXT_BASE 0x80000000u
+
+struct leaf {
+    uint32_t leaf, subleaf;
+    bool has_subleaf; /* else it answers for all */
+    uint32_t regs[4];
+};
+
+struct cpuid_model {
+    unsigned vcpu_count;
+    bool is_amd;
+    uint32_t max_basic, max_extended;
+    unsigned leaf_count;
+    struct leaf leaf[LEAF_MAX];
+};
+
+enum { EAX, EBX, ECX, EDX };
+
+/* Leaf 1: SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 POPCNT AES RDRAND */
+#define F1_ECX \
+    (BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23) | BIT(25) | BIT(30))
+/* always: x2APIC, TSC deadline, hypervisor */
+#define F1_ECX_OWN (BIT(21) | BIT(24) | BIT(31))
+/* FPU DE PSE TSC MSR PAE CX8 APIC SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
+#define F1_EDX                                                                                   \
+    (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(12) | \
+     BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26))
+#define F1_EDX_HTT BIT(28)
+/* Leaf 7: ERMS RDSEED CLFLUSHOPT CLWB SHA; FSRM */
+#define F7_EBX (BIT(9) | BIT(18) | BIT(23) | BIT(24) | BIT(29))
+#define F7_EDX BIT(4)
+/* Intel: SPEC_CTRL and ARCH_CAPABILITIES exist */
+#define F7_EDX_OWN_INTEL (BIT(26) | BIT(29))
+/* 8000_0001: LAHF ABM 3DNOWPREFETCH; SYSCALL NX PDPE1GB RDTSCP LM */
+#define FE1_ECX            (BIT(0) | BIT(5) | BIT(8))
+#define FE1_EDX            (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29))
+#define FE1_ECX_CMP_LEGACY BIT(1)
+#define FE1_EDX_MMXEXT     BIT(22)
+/* bits of EDX that AMD repeats from leaf 1 */
+#define FE1_EDX_AMD_COMMON UINT64_C(0x0183f3ff)
+/* 8000_0008 EBX: SSB_NO, BTC_NO */
+#define FE8_EBX_AMD (BIT(26) | BIT(29))
+/* 8000_0021: LFENCE serialises, null selectors clear the base, automatic IBRS, SRSO_NO; TSA_SQ_NO
+ * and TSA_L1_NO */
+#define FE21_EAX (BIT(2) | BIT(6) | BIT(8) | BIT(29))
+#define FE21_ECX (BIT(1) | BIT(2))
+/* KVM: PIO needs no delay, clock source 2, clock source stable */
+#define KVM_FEATURES (BIT(1) | BIT(3) | BIT(24))
+
+#define EFER_AIBRSE (UINT64_C(1) << 21)
+
+static void add(struct cpuid_model *m, uint32_t leaf, int subleaf, const uint32_t regs[4])
+{
+    struct leaf *l = &m->leaf[m->leaf_count++];
+
+    l->leaf = leaf;
+    l->has_subleaf = subleaf >= 0;
+    l->subleaf = subleaf >= 0 ? (uint32_t)subleaf : 0;
+    memcpy(l->regs, regs, sizeof(l->regs));
+}
+
+static void host(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
+{
+    memset(regs, 0, 4 * sizeof(regs[0]));
+    (void)__get_cpuid_count(leaf, subleaf, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
+}
+
+/* Bits that number `count` things. */
+static unsigned id_bits(unsigned count)
+{
+    unsigned bits = 0;
+
+    while ((1u << bits) < count) {
+        bits++;
+    }
+    return bits;
+}
+
+static void build_vendor(struct cpuid_model *m)
+{
+    uint32_t r[4];
+
+    host(0, 0, r);
+    m->is_amd = r[EBX] == 0x68747541 || r[EBX] == 0x6f677948; /* "Auth", "Hygo" */
+    m->max_basic = m->is_amd ? 0x0d : 0x16;
+    r[EAX] = m->max_basic;
+    add(m, 0, -1, r);
+}
+
+static void build_features(struct cpuid_model *m)
+{
+    uint32_t r[4];
+
+    host(1, 0, r);
+    r[EBX] = (r[EBX] & 0xff00) | m->vcpu_count << 16; /* CLFLUSH size stays; id is per vCPU */
+    r[ECX] = (r[ECX] & (uint32_t)F1_ECX) | (uint32_t)F1_ECX_OWN;
+    r[EDX] &= (uint32_t)F1_EDX;
+    if (m->vcpu_count > 1) {
+        r[EDX] |= (uint32_t)F1_EDX_HTT;
+    }
+    add(m, 1, -1, r);
+
+    host(7, 0, r);
+    r[EAX] = 0; /* subleaf 0 is the only one */
+    r[EBX] &= (uint32_t)F7_EBX;
+    r[ECX] = 0;
+    r[EDX] &= (uint32_t)F7_EDX;
+    if (!m->is_amd) {
+        r[EDX] |= (uint32_t)F7_EDX_OWN_INTEL;
+    }
+    add(m, 7, 0, r);
+}
+
+/* Caches as the host's; those that its cores share are shared by all of ours. */
+static void build_caches(struct cpuid_model *m)
+{
+    uint32_t r[4];
+
+    if (m->is_amd) {
+        return;
+    }
+    host(2, 0, r);
+    add(m, 2, -1, r);
+    for (int i = 0; i < 4; i++) {
+        uint32_t shared;
+
+        host(4, (uint32_t)i, r);
+        if (!(r[EAX] & 31)) {
+            break;
+        }
+        shared = (r[EAX] >> 5 & 7) == 3 ? m->vcpu_count - 1 : 0; /* level 3 */
+        r[EAX] = (r[EAX] & 0x3fff) | shared << 14 | ((1u << id_bits(m->vcpu_count)) - 1) << 26;
+        add(m, 4, i, r);
+    }
+}
+
+/* One thread per core, all cores in one package. */
+static void build_topology(struct cpuid_model *m)
+{
+    add(m, 6, -1, (uint32_t[4]){4}); /* ARAT: the APIC timer never stops */
+    add(m, 0xb, 0, (uint32_t[4]){0, 1, 0x100, 0});
+    add(m, 0xb, 1, (uint32_t[4]){id_bits(m->vcpu_count), m->vcpu_count, 0x201, 0});
+}
+
+static void build_clocks(struct cpuid_model *m, uint32_t tsc_khz)
+{
+    if (!m->is_amd) {
+        /* the "crystal" is what drives the APIC timer */
+        add(m, 0x15, -1, (uint32_t[4]){CPUID_APIC_KHZ, tsc_khz, CPUID_APIC_KHZ * 1000, 0});
+        add(m, 0x16, -1, (uint32_t[4]){tsc_khz / 1000, tsc_khz / 1000, 100, 0});
+    }
+}
+
+static void build_hypervisor(struct cpuid_model *m, uint32_t tsc_khz)
+{
+    uint32_t r[4] = {HV_BASE + 0x10};
+
+    memcpy(&r[EBX], "KVMKVMKVM\0\0\0", 12);
+    add(m, HV_BASE, -1, r);
+    add(m, HV_BASE + 1, -1, (uint32_t[4]){(uint32_t)KVM_FEATURES});
+    add(m, HV_BASE + 0x10, -1, (uint32_t[4]){tsc_khz, CPUID_APIC_KHZ});
+}
+
+static void build_extended(struct cpuid_model *m)
+{
+    uint32_t r[4];
+    uint32_t common;
+
+    m->max_extended = EXT_BASE + (m->is_amd ? 0x21 : 8);
+    host(EXT_BASE, 0, r);
+    r[EAX] = m->max_extended;
+    add(m, EXT_BASE, -1, r);
+
+    host(1, 0, r);
+    common = m->is_amd ? r[EDX] & (uint32_t)(F1_EDX & FE1_EDX_AMD_COMMON) : 0;
+    host(EXT_BASE + 1, 0, r);
+    r[ECX] &= (uint32_t)FE1_ECX;
+    r[EDX] = (r[EDX] & (uint32_t)FE1_EDX) | (uint32_t)BIT(26); /* 1 GiB pages are ours */
+    if (m->is_amd) {
+        host(EXT_BASE + 1, 0, r);
+        r[EDX] = (r[EDX] & (uint32_t)(FE1_EDX | FE1_EDX_MMXEXT)) | (uint32_t)BIT(26) | common;
+        r[ECX] &= (uint32_t)FE1_ECX;
+        if (m->vcpu_count > 1) {
+            r[ECX] |= (uint32_t)FE1_ECX_CMP_LEGACY;
+        }
+    }
+    add(m, EXT_BASE + 1, -1, r);
+    for (uint32_t i = 2; i <= 6; i++) { /* brand string, caches of AMD and level 2 of Intel */
+        host(EXT_BASE + i, 0, r);
+        add(m, EXT_BASE + i, -1, r);
+    }
+    add(m, EXT_BASE + 7, -1, (uint32_t[4]){[EDX] = (uint32_t)BIT(8)}); /* invariant TSC */
+}
+
+static void build_extended_amd(struct cpuid_model *m)
+{
+    uint32_t r[4] = {CPU_PHYS_BITS | 48 << 8};
+
+    if (m->is_amd) {
+        r[EBX] = (uint32_t)FE8_EBX_AMD;
+        r[ECX] = (m->vcpu_count - 1) | id_bits(m->vcpu_count) << 12;
+    }
+    add(m, EXT_BASE + 8, -1, r);
+    if (m->is_amd) {
+        add(m, EXT_BASE + 0x21, -1,
+            (uint32_t[4]){[EAX] = (uint32_t)FE21_EAX, [ECX] = (uint32_t)FE21_ECX});
+    }
+}
+
+struct cpuid_model *cpuid_model_new(unsigned vcpu_count, uint32_t tsc_khz)
+{
+    struct cpuid_model *m = calloc(1, sizeof(*m));
+
+    if (!m) {
+        return NULL;
+    }
+    m->vcpu_count = vcpu_count;
+    build_vendor(m);
+    build_features(m);
+    build_caches(m);
+    build_topology(m);
+    build_clocks(m, tsc_khz);
+    build_hypervisor(m, tsc_khz);
+    build_extended(m);
+    build_extended_amd(m);
+    return m;
+}
+
+void cpuid_model_free(struct cpuid_model *model)
+{
+    free(model);
+}
+
+static const struct leaf *find(const struct cpuid_model *m, uint32_t leaf, uint32_t subleaf)
+{
+    for (unsigned i = 0; i < m->leaf_count; i++) {
+        const struct leaf *l = &m->leaf[i];
+
+        if (l->leaf == leaf && (!l->has_subleaf || l->subleaf == subleaf)) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
+/* A leaf beyond the range: Intel repeats its highest basic leaf. */
+static bool is_out_of_range(const struct cpuid_model *m, uint32_t leaf)
+{
+    if (leaf >= EXT_BASE) {
+        return leaf > m->max_extended;
+    }
+    if (leaf >= HV_BASE && leaf < HV_BASE + 0x100) {
+        return false;
+    }
+    return leaf > m->max_basic;
+}
+
+void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret_regs[4])
+{
+    const struct cpuid_model *m = v->cpuid;
+    const struct leaf *l;
+
+    if (!m->is_amd && is_out_of_range(m, leaf)) {
+        leaf = m->max_basic;
+    }
+    l = find(m, leaf, subleaf);
+    memset(ret_regs, 0, 4 * sizeof(ret_regs[0]));
+    if (l) {
+        memcpy(ret_regs, l->regs, sizeof(l->regs));
+    }
+    if (leaf == 1) {
+        ret_regs[EBX] |= v->index << 24;
+        ret_regs[ECX] |= v->cr4 & CR4_OSXSAVE ? (uint32_t)BIT(27) : 0;
+    } else if (leaf == 0xb) {
+        ret_regs[ECX] |= subleaf & 0xff;
+        ret_regs[EDX] = v->index;
+    }
+}
+
+bool cpuid_is_amd(const struct cpuid_model *model)
+{
+    return model->is_amd;
+}
+
+uint64_t cpuid_cr4_allowed(const struct cpuid_model *model)
+{
+    (void)model; /* every model has the same so far as CR4 goes */
+    return CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
+           CR4_OSXMMEXCPT;
+}
+
+uint64_t cpuid_efer_allowed(const struct cpuid_model *model)
+{
+    return EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE | (model->is_amd ? EFER_AIBRSE : 0);
+}
+
+uint64_t cpuid_xcr0_allowed(const struct cpuid_model *model)
+{
+    (void)model;
+    return XCR0_X87 | XCR0_SSE;
+}

@@ -1,0 +1,42 @@
+/* fpu.h — x87 and SSE state in v->xsave: reset values, and when an instruction may use it.
+ *
+ * The image is the standard XSAVE format (SDM volume 1, 13.4); its first 512 bytes are what FXSAVE
+ * stores (volume 1, table 10-2).  The header's XSTATE_BV is kept at "everything in use".
+ */
+#pragma once
+
+#include "hv/soft/cpu/vcpu.h"
+
+#define XCR0_X87 UINT64_C(1)
+#define XCR0_SSE UINT64_C(2)
+
+/* Offsets in the image. */
+#define FPU_FCW         0
+#define FPU_FSW         2
+#define FPU_FTW         4 /* one bit per register: 1 = not empty */
+#define FPU_FOP         6
+#define FPU_FIP         8
+#define FPU_FDP         16
+#define FPU_MXCSR       24
+#define FPU_MXCSR_MASK  28
+#define FPU_ST0         32 /* 16 bytes each */
+#define FPU_XMM0        160
+#define FPU_LEGACY_LEN  512
+#define FPU_XSTATE_BV   512
+#define FPU_XCOMP_BV    520
+#define FPU_MXCSR_VALID 0xffffu /* bits that LDMXCSR accepts */
+
+/* Power-on state: FCW 0x40, all registers 0 and tagged zero (SDM volume 3, table 10-1). */
+void fpu_reset(struct vcpu *v);
+/* What FNINIT leaves: registers keep their contents. */
+void fpu_fninit(struct vcpu *v);
+
+/* Raise what an instruction of the kind raises in this state of CR0 and CR4 (SDM volume 3, 2.5 and
+ * 13.1): #UD or #NM. */
+void fpu_check_x87(struct vcpu *v);
+void fpu_check_mmx(struct vcpu *v);
+void fpu_check_sse(struct vcpu *v);
+/* FWAIT: #NM when both MP and TS are set. */
+void fpu_check_wait(struct vcpu *v);
+/* The image's x87 status has an unmasked exception pending: a waiting instruction raises #MF. */
+bool fpu_is_pending(const struct vcpu *v);
