@@ -14,7 +14,7 @@ WARN += -Wduplicated-cond -Wduplicated-branches -Wlogical-op -Wjump-misses-init 
 	-Wformat-signedness -Wtrampolines -Wimplicit-fallthrough=5
 endif
 
-BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -Isrc -I. -I$(O)/gen -g -fno-common -fstack-protector-strong
+BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -Isrc -I. -isystem $(O)/gen -g -fno-common -fstack-protector-strong
 HARDEN := -D_FORTIFY_SOURCE=3 -fstack-clash-protection -fcf-protection=full
 
 ifeq ($(MODE),release)

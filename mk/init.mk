@@ -1,6 +1,6 @@
 # init.mk — PID 1 of the guest: a static program of its own, from guest/init, base and proto.
 
-INIT_SRCS := $(sort $(wildcard guest/init/*.c) $(filter-out %_test.c,$(wildcard src/base/*.c src/proto/*.c)))
+INIT_SRCS := $(sort $(filter-out %_test.c,$(wildcard guest/init/*.c) $(wildcard src/base/*.c src/proto/*.c)))
 INIT_OBJS := $(patsubst %.c,$(O)/init-obj/%.o,$(INIT_SRCS)) $(O)/init-obj/gen/exec.pb-c.o
 # Static, small, and never instrumented: it runs where no sanitizer or profile can write its report.
 INIT_CFLAGS = $(BASE_FLAGS) $(WARN) -Os $(HARDEN) -ffunction-sections -fdata-sections $(PKG_CFLAGS)
