@@ -1,8 +1,8 @@
 /* boot.h — from a kernel file to the state of the first instruction.
  *
  * boot_load() fills guest memory as Linux's 64-bit boot protocol wants it
- * (Documentation/arch/x86/boot.rst, "64-bit boot protocol"): kernel, initrd, command line, zero page
- * with memory map, ACPI tables, GDT and identity page tables; then says how the boot processor
+ * (Documentation/arch/x86/boot.rst, "64-bit boot protocol"): kernel, initrd, command line, zero
+ * page with memory map, ACPI tables, GDT and identity page tables; then says how the boot processor
  * begins.  Where things go is in boot/layout.h.
  */
 #pragma once
@@ -31,5 +31,6 @@ struct boot_config {
     const struct acpi_config *acpi;
 };
 
-/* -ENOSPC: memory too small, -E2BIG: command line too long, -EINVAL: devices that ACPI cannot say. */
+/* -ENOSPC: memory too small, -E2BIG: command line too long, -EINVAL: devices that ACPI cannot say.
+ */
 int boot_load(const struct boot_config *config, struct cpu_state *ret_state, struct err *err);

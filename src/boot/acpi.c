@@ -1,0 +1,314 @@
+/* acpi.c — the ACPI tables that tell Linux about our machine (ACPI specification 6.5).
+ *
+ * The tables are built one behind the other in a buffer that is then written to the guest as a
+ * whole: RSDP, DSDT, FADT, MADT, XSDT.  Each is begun with begin_table() and ended with
+ * end_table(), which fills in length and checksum.
+ */
+#include "boot/acpi.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/auto.h"
+#include "base/bits.h"
+#include "base/buf.h"
+#include "boot/aml.h"
+#include "hv/hv.h"
+#include "mem/map.h"
+#include "x86/apic.h"
+
+#define TABLE_ALIGN  16
+#define HEADER_LEN   36 /* 5.2.6 */
+#define RSDP_LEN     36 /* 5.2.5.3 */
+#define RSDP_V1_LEN  20
+#define FADT_LEN     276
+#define DEVICES_MAX  100 /* two digits in a device's name */
+#define XAPIC_ID_MAX 254
+
+/* FADT, 5.2.9: offsets and values. */
+#define FADT_DSDT          40
+#define FADT_BOOT_ARCH     109
+#define FADT_FLAGS         112
+#define FADT_RESET_REG     116
+#define FADT_RESET_VALUE   128
+#define FADT_MINOR         131
+#define FADT_X_DSDT        140
+#define FADT_SLEEP_CONTROL 244
+#define FADT_SLEEP_STATUS  256
+#define FADT_HYPERVISOR    268
+#define BOOT_ARCH_NO_VGA   BIT(2)
+#define BOOT_ARCH_NO_RTC   BIT(5)
+#define FLAG_WBINVD        BIT(0)
+#define FLAG_NO_PWR_BUTTON BIT(4)
+#define FLAG_NO_SLP_BUTTON BIT(5)
+#define FLAG_RESET_REG     BIT(10)
+#define FLAG_HW_REDUCED    BIT(20)
+
+/* MADT, 5.2.12. */
+#define MADT_LAPIC     0
+#define MADT_IOAPIC    1
+#define MADT_LAPIC_NMI 4
+#define MADT_X2APIC    9
+
+static void put_u8(struct buf *out, uint8_t value)
+{
+    buf_append(out, &value, 1);
+}
+
+static void put_u16(struct buf *out, uint16_t value)
+{
+    uint8_t bytes[2];
+
+    store_le16(bytes, value);
+    buf_append(out, bytes, sizeof(bytes));
+}
+
+static void put_u32(struct buf *out, uint32_t value)
+{
+    uint8_t bytes[4];
+
+    store_le32(bytes, value);
+    buf_append(out, bytes, sizeof(bytes));
+}
+
+static void put_u64(struct buf *out, uint64_t value)
+{
+    uint8_t bytes[8];
+
+    store_le64(bytes, value);
+    buf_append(out, bytes, sizeof(bytes));
+}
+
+static uint8_t checksum(const uint8_t *data, size_t len)
+{
+    uint8_t sum = 0;
+
+    for (size_t i = 0; i < len; i++) {
+        sum = (uint8_t)(sum + data[i]);
+    }
+    return (uint8_t)-sum;
+}
+
+/* Returns the offset of the table in the buffer. */
+static size_t begin_table(struct buf *out, const char *signature, uint8_t revision)
+{
+    size_t at;
+
+    buf_append_zero(out, -out->len & (TABLE_ALIGN - 1));
+    at = out->len;
+    buf_append(out, signature, 4);
+    put_u32(out, 0); /* length */
+    put_u8(out, revision);
+    put_u8(out, 0); /* checksum */
+    buf_append(out, "EC1   EC1MICRO", 14);
+    put_u32(out, 1);
+    buf_append(out, "EC1 ", 4);
+    put_u32(out, 1);
+    return at;
+}
+
+static void end_table(struct buf *out, size_t at)
+{
+    if (!out->failed) {
+        store_le32(out->data + at + 4, (uint32_t)(out->len - at));
+        out->data[at + 9] = checksum(out->data + at, out->len - at);
+    }
+}
+
+static void add_virtio(struct buf *out, const struct acpi_virtio *v, unsigned index)
+{
+    size_t device = aml_open(out);
+    size_t resources;
+    char name[16];
+
+    (void)snprintf(name, sizeof(name), "VR%02u", index % DEVICES_MAX);
+    aml_name_str(out, "_HID", "LNRO0005"); /* Linux: drivers/virtio/virtio_mmio.c */
+    aml_name_int(out, "_UID", index);
+    aml_name_int(out, "_CCA", 1); /* DMA is coherent */
+    resources = aml_open(out);
+    aml_memory32(out, (uint32_t)v->gpa.v, v->len);
+    aml_interrupt(out, v->irq);
+    aml_close_resources(out, resources);
+    aml_close_device(out, device, name);
+}
+
+static void add_uart(struct buf *out, const struct acpi_config *config)
+{
+    size_t device = aml_open(out);
+    size_t resources;
+
+    aml_name_str(out, "_HID", "PNP0501"); /* 16550A-compatible COM port */
+    aml_name_int(out, "_UID", 0);
+    resources = aml_open(out);
+    aml_io(out, config->uart_port, config->uart_len);
+    aml_interrupt(out, config->uart_irq);
+    aml_close_resources(out, resources);
+    aml_close_device(out, device, "COM1");
+}
+
+static size_t add_dsdt(struct buf *out, const struct acpi_config *config)
+{
+    size_t at = begin_table(out, "DSDT", 2); /* revision 2: 64-bit integers */
+    size_t scope;
+
+    aml_name_pair(out, "_S5_", ACPI_SLEEP_TYPE_S5, 0);
+    scope = aml_open(out);
+    for (unsigned i = 0; i < config->virtio_count; i++) {
+        add_virtio(out, &config->virtio[i], i);
+    }
+    if (config->uart_len) {
+        add_uart(out, config);
+    }
+    aml_close_scope(out, scope, "\\_SB_");
+    end_table(out, at);
+    return at;
+}
+
+/* Generic address structure (5.2.3.2) of an I/O port of one byte. */
+static void store_port(uint8_t *p, uint16_t port)
+{
+    p[0] = 1; /* system I/O */
+    p[1] = 8; /* bits */
+    p[2] = 0;
+    p[3] = 1; /* byte access */
+    store_le64(p + 4, port);
+}
+
+static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64_t dsdt)
+{
+    size_t at = begin_table(out, "FACP", 6);
+    uint16_t boot_arch = (uint16_t)(BOOT_ARCH_NO_VGA | (config->has_rtc ? 0 : BOOT_ARCH_NO_RTC));
+
+    buf_append_zero(out, FADT_LEN - HEADER_LEN);
+    if (!out->failed) {
+        uint8_t *fadt = out->data + at;
+
+        store_le32(fadt + FADT_DSDT, (uint32_t)dsdt);
+        store_le16(fadt + FADT_BOOT_ARCH, boot_arch);
+        store_le32(fadt + FADT_FLAGS, FLAG_WBINVD | FLAG_NO_PWR_BUTTON | FLAG_NO_SLP_BUTTON |
+                                          FLAG_RESET_REG | FLAG_HW_REDUCED);
+        store_port(fadt + FADT_RESET_REG, (uint16_t)(config->power_port + 4));
+        fadt[FADT_RESET_VALUE] = 1;
+        fadt[FADT_MINOR] = 5;
+        store_le64(fadt + FADT_X_DSDT, dsdt);
+        store_port(fadt + FADT_SLEEP_CONTROL, config->power_port);
+        store_port(fadt + FADT_SLEEP_STATUS, (uint16_t)(config->power_port + 1));
+        memcpy(fadt + FADT_HYPERVISOR, "EC1VMM\0", 8);
+    }
+    end_table(out, at);
+    return at;
+}
+
+static void add_cpu(struct buf *out, unsigned id)
+{
+    if (id <= XAPIC_ID_MAX) {
+        put_u8(out, MADT_LAPIC);
+        put_u8(out, 8);
+        put_u8(out, (uint8_t)id); /* ACPI processor uid */
+        put_u8(out, (uint8_t)id);
+        put_u32(out, 1); /* enabled */
+    } else {
+        put_u8(out, MADT_X2APIC);
+        put_u8(out, 16);
+        put_u16(out, 0);
+        put_u32(out, id);
+        put_u32(out, 1); /* enabled */
+        put_u32(out, id);
+    }
+}
+
+static size_t add_madt(struct buf *out, const struct acpi_config *config)
+{
+    size_t at = begin_table(out, "APIC", 5);
+
+    put_u32(out, APIC_DEFAULT_BASE);
+    put_u32(out, 0); /* no 8259s */
+    for (unsigned i = 0; i < config->vcpu_count; i++) {
+        add_cpu(out, i);
+    }
+    put_u8(out, MADT_IOAPIC);
+    put_u8(out, 12);
+    put_u8(out, 0); /* its id */
+    put_u8(out, 0);
+    put_u32(out, IOAPIC_BASE);
+    put_u32(out, 0);             /* first global interrupt */
+    put_u8(out, MADT_LAPIC_NMI); /* LINT1 of every CPU, as on every PC */
+    put_u8(out, 6);
+    put_u8(out, 0xff);
+    put_u16(out, 0);
+    put_u8(out, 1);
+    end_table(out, at);
+    return at;
+}
+
+static size_t add_xsdt(struct buf *out, uint64_t fadt, uint64_t madt)
+{
+    size_t at = begin_table(out, "XSDT", 1);
+
+    put_u64(out, fadt);
+    put_u64(out, madt);
+    end_table(out, at);
+    return at;
+}
+
+static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
+{
+    memcpy(rsdp, "RSD PTR ", 8);
+    memcpy(rsdp + 9, "EC1   ", 6);
+    rsdp[15] = 2; /* revision */
+    store_le32(rsdp + 20, RSDP_LEN);
+    store_le64(rsdp + 24, xsdt);
+    rsdp[8] = checksum(rsdp, RSDP_V1_LEN);
+    rsdp[32] = checksum(rsdp, RSDP_LEN);
+}
+
+static int check_config(const struct acpi_config *config, struct err *err)
+{
+    if (config->virtio_count > DEVICES_MAX) {
+        return err_set(err, -EINVAL, "%u virtio devices: must be at most %d", config->virtio_count,
+                       DEVICES_MAX);
+    }
+    for (unsigned i = 0; i < config->virtio_count; i++) {
+        const struct acpi_virtio *v = &config->virtio[i];
+
+        if (!range_within(v->gpa.v, v->len, 4 * GIB) || v->irq >= HV_IRQ_LINES) {
+            return err_set(err, -EINVAL,
+                           "virtio device %u at 0x%llx, line %u: must be below 4 "
+                           "GiB, line below %d",
+                           i, (unsigned long long)v->gpa.v, v->irq, HV_IRQ_LINES);
+        }
+    }
+    return 0;
+}
+
+int acpi_write(const struct acpi_config *config, struct mem_map *mem, gpa_t gpa, uint64_t len,
+               struct err *err)
+{
+    AUTO_CALL(buf_fini) struct buf out = {0};
+    size_t dsdt;
+    size_t fadt;
+    size_t madt;
+    size_t xsdt;
+    int r = check_config(config, err);
+
+    if (r < 0) {
+        return r;
+    }
+    buf_append_zero(&out, RSDP_LEN);
+    dsdt = add_dsdt(&out, config);
+    fadt = add_fadt(&out, config, gpa.v + dsdt);
+    madt = add_madt(&out, config);
+    xsdt = add_xsdt(&out, gpa.v + fadt, gpa.v + madt);
+    if (buf_status(&out) < 0) {
+        return err_set(err, -ENOMEM, "ACPI tables: out of memory");
+    }
+    fill_rsdp(out.data, gpa.v + xsdt);
+    if (out.len > len) {
+        return err_set(err, -ENOSPC, "ACPI tables of %zu bytes: must be at most %llu", out.len,
+                       (unsigned long long)len);
+    }
+    r = mem_write(mem, gpa, out.data, out.len);
+    return r < 0 ? err_set(err, r, "ACPI tables: no memory at 0x%llx", (unsigned long long)gpa.v)
+                 : 0;
+}

@@ -1,0 +1,71 @@
+/* zeropage.c — Linux's boot_params.
+ *
+ * No EFI, no screen, no EDD: all that stays zero means "not there".
+ */
+#include "boot/zeropage.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "boot/layout.h"
+#include "mem/map.h"
+#include "x86/bootparam.h"
+#include "x86/e820.h"
+
+static void add_e820(uint8_t *page, uint64_t start, uint64_t end, uint32_t type)
+{
+    uint8_t *entry = page + BP_E820_TABLE + (size_t)page[BP_E820_ENTRIES] * BP_E820_ENTRY_LEN;
+
+    if (start < end && page[BP_E820_ENTRIES] < BP_E820_MAX) {
+        store_le64(entry, start);
+        store_le64(entry + 8, end - start);
+        store_le32(entry + 16, type);
+        page[BP_E820_ENTRIES]++;
+    }
+}
+
+/* All RAM, save what a PC has below 1 MiB: the BIOS's data, video memory and ROMs, and in the place
+ * of the ROMs our ACPI tables. */
+static void fill_e820(uint8_t *page, const struct mem_map *mem)
+{
+    for (unsigned i = 0; i < mem_range_count(mem); i++) {
+        const struct mem_range *range = mem_range_at(mem, i);
+        uint64_t start = range->gpa.v;
+        uint64_t end = start + range->len;
+
+        if (start == 0) {
+            add_e820(page, 0, BOOT_LOW_RAM_END, E820_RAM);
+            add_e820(page, BOOT_LOW_RAM_END, BOOT_LOW_END, E820_RESERVED);
+            start = BOOT_LOW_END;
+        }
+        add_e820(page, start, end, E820_RAM);
+    }
+}
+
+static void fill(uint8_t *page, const struct zeropage *zp, const struct mem_map *mem)
+{
+    memcpy(page + BP_HDR_START, zp->setup->setup, zp->setup->setup_len);
+    page[BP_TYPE_OF_LOADER] = BP_LOADER_UNDEFINED;
+    /* No heap of ours; what a kernel file says about that means its real-mode code. */
+    page[BP_LOADFLAGS] = (uint8_t)(page[BP_LOADFLAGS] & ~BP_LOADFLAGS_CAN_USE_HEAP);
+    store_le32(page + BP_RAMDISK_IMAGE, (uint32_t)zp->initrd);
+    store_le32(page + BP_RAMDISK_SIZE, (uint32_t)zp->initrd_len);
+    store_le32(page + BP_EXT_RAMDISK_IMAGE, (uint32_t)(zp->initrd >> 32));
+    store_le32(page + BP_EXT_RAMDISK_SIZE, (uint32_t)(zp->initrd_len >> 32));
+    store_le32(page + BP_CMD_LINE_PTR, (uint32_t)zp->cmdline);
+    store_le32(page + BP_EXT_CMD_LINE_PTR, (uint32_t)(zp->cmdline >> 32));
+    store_le64(page + BP_ACPI_RSDP_ADDR, zp->rsdp);
+    fill_e820(page, mem);
+}
+
+int zeropage_write(const struct zeropage *zp, struct mem_map *mem, struct err *err)
+{
+    uint8_t page[BP_LEN] = {0};
+    int r;
+
+    fill(page, zp, mem);
+    r = mem_write(mem, GPA(BOOT_ZERO_PAGE), page, sizeof(page));
+    return r < 0 ? err_set(err, r, "zero page: no memory at 0x%llx",
+                           (unsigned long long)BOOT_ZERO_PAGE)
+                 : 0;
+}
