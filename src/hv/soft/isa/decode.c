@@ -294,8 +294,8 @@ static uint8_t operand_size(const struct decoder *d, const struct insn_form *for
     if (!d->is_long) {
         return (d->mode == INSN_MODE_16) == has_66 ? 4 : 2;
     }
-    if (flags & F_F64 || (insn->rex & REX_W && !(flags & F_MAX4))) {
-        return 8;
+    if (flags & F_F64 || insn->rex & REX_W) {
+        return flags & F_MAX4 ? 4 : 8; /* REX.W goes before 66 */
     }
     if (has_66) {
         return 2;

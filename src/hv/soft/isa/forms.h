@@ -97,7 +97,6 @@ enum place {
     X(Ed, RM, D, SIZE_D)     \
     X(Ev, RM, V, SIZE_V)     \
     X(Ey, RM, Y, SIZE_Y)     \
-    X(Ez, RM, Z, SIZE_Z)     \
     X(Evw, RM, V, SIZE_W)    \
     X(Evn, RM, V, SIZE_0)    \
     X(Edb, RM, D, SIZE_B)    \
