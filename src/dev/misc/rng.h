@@ -1,0 +1,10 @@
+/* rng.h — virtio-rng (virtio 1.2, 5.4): random bytes of the host for the guest. */
+#pragma once
+
+#include "base/err.h"
+
+struct loop;
+struct mem_map;
+struct virtio_dev;
+
+int rng_new(struct mem_map *mem, struct loop *loop, struct virtio_dev **ret_dev, struct err *err);
