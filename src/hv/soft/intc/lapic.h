@@ -84,6 +84,7 @@ bool lapic_wrmsr(struct lapic *l, uint32_t index, uint64_t value, bool *fault);
 uint64_t lapic_tsc(const struct lapic *l);
 void lapic_set_tsc(struct lapic *l, uint64_t value);
 
-/* --- state of struct cpu_state: base MSR, cr8, the register page --- */
+/* --- state of struct cpu_state: base MSR, cr8, the register page, clocks in msr[] (those that are
+ * there are not added again) --- */
 void lapic_save(struct lapic *l, struct cpu_state *state);
 void lapic_load(struct lapic *l, const struct cpu_state *state);

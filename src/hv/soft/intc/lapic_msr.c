@@ -124,6 +124,31 @@ static const uint16_t saved_registers[] = {
     APIC_LVT_ERROR, APIC_TIMER_INITIAL, APIC_TIMER_CURRENT, APIC_TIMER_DIVIDE,
 };
 
+static const uint32_t saved_msrs[] = {MSR_TSC, MSR_TSC_ADJUST, MSR_TSC_DEADLINE,
+                                      MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_WALL_CLOCK_NEW};
+
+static const uint64_t *find_msr(const struct cpu_state *state, uint32_t index)
+{
+    for (unsigned i = 0; i < state->msr_count && i < CPU_MSR_MAX; i++) {
+        if (state->msr[i].index == index) {
+            return &state->msr[i].value;
+        }
+    }
+    return NULL;
+}
+
+/* Add one, unless the CPU's half of the state has asked for it already. */
+static void put_msr(struct lapic *l, struct cpu_state *state, uint32_t index)
+{
+    uint64_t value;
+    bool fault = false;
+
+    if (!find_msr(state, index) && state->msr_count < CPU_MSR_MAX &&
+        lapic_rdmsr(l, index, &value, &fault)) {
+        state->msr[state->msr_count++] = (struct cpu_msr){.index = index, .value = value};
+    }
+}
+
 void lapic_save(struct lapic *l, struct cpu_state *state)
 {
     uint32_t value;
@@ -142,6 +167,9 @@ void lapic_save(struct lapic *l, struct cpu_state *state)
         store_le32(state->lapic + APIC_TMR + 16 * i, atomic_load(&l->tmr[i]));
         store_le32(state->lapic + APIC_IRR + 16 * i, atomic_load(&l->irr[i]));
     }
+    for (unsigned i = 0; i < ARRAY_LEN(saved_msrs); i++) {
+        put_msr(l, state, saved_msrs[i]);
+    }
 }
 
 static uint32_t reg(const struct cpu_state *state, uint32_t offset)
@@ -153,6 +181,33 @@ static uint32_t reg(const struct cpu_state *state, uint32_t offset)
 static bool has_registers(const struct cpu_state *state)
 {
     return reg(state, APIC_VERSION) != 0;
+}
+
+/* The TSC as it was; only what the guest itself moved shifts kvm-clock.  The deadline comes last:
+ * it may fire at once. */
+static void load_clocks(struct lapic *l, const struct cpu_state *state)
+{
+    const uint64_t *tsc = find_msr(state, MSR_TSC);
+    const uint64_t *adjust = find_msr(state, MSR_TSC_ADJUST);
+    const uint64_t *system = find_msr(state, MSR_KVM_SYSTEM_TIME_NEW);
+    const uint64_t *wall = find_msr(state, MSR_KVM_WALL_CLOCK_NEW);
+    const uint64_t *deadline = find_msr(state, MSR_TSC_DEADLINE);
+
+    if (tsc) {
+        l->tsc_adjust = adjust ? *adjust : 0;
+        l->pvclock.tsc_origin = l->tsc_adjust;
+        lapic_set_tsc(l, *tsc);
+    }
+    if (wall) {
+        l->pvclock.wall_msr = *wall;
+    }
+    if (system) {
+        l->pvclock.system_msr = *system;
+    }
+    pvclock_update(&l->pvclock, &l->intc->tsc);
+    if (deadline) {
+        lapic_timer_set_deadline(l, *deadline);
+    }
 }
 
 void lapic_load(struct lapic *l, const struct cpu_state *state)
@@ -183,5 +238,6 @@ void lapic_load(struct lapic *l, const struct cpu_state *state)
         lapic_timer_resume(l, reg(state, APIC_TIMER_CURRENT));
     }
     l->tpr = (uint32_t)(state->cr8 & 0xf) << 4 | (l->tpr & 0xf);
+    load_clocks(l, state);
     atomic_fetch_or(l->park.word, POLL_IRQ);
 }
