@@ -1,0 +1,203 @@
+/* engine.c — the software engine as a backend: VMs, vCPUs, interrupts from outside. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/bits.h"
+#include "hv/soft/cache/code.h"
+#include "hv/soft/cpu/cpuid.h"
+#include "hv/soft/cpu/regs.h"
+#include "hv/soft/mmu/mmu.h"
+#include "hv/soft/soft.h"
+#include "hv/soft/soft_int.h"
+#include "mem/map.h"
+
+#define VCPU_MAX   1u /* two would need the cross-vCPU half of code watching */
+#define VCPU_ALIGN (2 * MIB)
+
+static struct soft_vm *vm_of(struct hv_vm *hv)
+{
+    return (struct soft_vm *)hv;
+}
+
+static int soft_probe(struct err *err)
+{
+    (void)err; /* any x86-64 Linux will do */
+    return 0;
+}
+
+static int write_guest(void *owner, uint64_t gpa, const void *data, unsigned len)
+{
+    struct soft_vm *vm = owner;
+
+    return mem_write(vm->mem, GPA(gpa), data, len);
+}
+
+static void soft_vm_free(struct hv_vm *hv)
+{
+    struct soft_vm *vm = vm_of(hv);
+
+    mem_watch_set(vm->mem, NULL, NULL);
+    intc_fini(&vm->intc);
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (vm->vcpu[i]) {
+            smc_fini(&vm->vcpu[i]->smc);
+            free(vm->vcpu[i]);
+        }
+    }
+    cpuid_model_free(vm->cpuid);
+    free(vm);
+}
+
+static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, struct err *err)
+{
+    struct soft_vm *vm;
+    int r;
+
+    if (config->vcpu_count < 1 || config->vcpu_count > VCPU_MAX) {
+        return err_set(err, -EINVAL, "%u vCPUs: the software engine runs %u", config->vcpu_count,
+                       VCPU_MAX);
+    }
+    vm = calloc(1, sizeof(*vm));
+    if (!vm) {
+        return err_set(err, -ENOMEM, "software engine");
+    }
+    vm->hv.ops = &hv_soft_ops;
+    vm->mem = config->mem;
+    vm->client = config->client;
+    vm->vcpu_count = config->vcpu_count;
+    r = intc_init(&vm->intc, write_guest, vm, err);
+    if (r == 0) {
+        vm->cpuid = cpuid_model_new(config->vcpu_count, (uint32_t)(vm->intc.tsc.hz / 1000));
+        if (!vm->cpuid) {
+            r = err_set(err, -ENOMEM, "CPUID model");
+        }
+    }
+    if (r < 0) {
+        soft_vm_free(&vm->hv);
+        return r;
+    }
+    mem_watch_set(vm->mem, smc_note, vm);
+    *ret_vm = &vm->hv;
+    return 0;
+}
+
+/* The memory stays until vm_free(): the timer thread and devices may still signal this vCPU. */
+static void soft_vcpu_free(struct hv_vcpu *hv)
+{
+    code_cache_fini(&soft_of(hv)->cpu);
+}
+
+/* A huge page of its own: the TLBs and the registers are touched all the time. */
+static struct soft_vcpu *vcpu_alloc(void)
+{
+    size_t size = align_up(sizeof(struct soft_vcpu), VCPU_ALIGN);
+    struct soft_vcpu *s = aligned_alloc(VCPU_ALIGN, size);
+
+    if (s) {
+        (void)madvise(s, size, MADV_HUGEPAGE);
+        memset(s, 0, sizeof(*s));
+    }
+    return s;
+}
+
+static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu,
+                         struct err *err)
+{
+    struct soft_vm *vm = vm_of(hv);
+    struct soft_vcpu *s;
+    int r;
+
+    if (index >= vm->vcpu_count || vm->vcpu[index]) {
+        return err_set(err, -EINVAL, "vCPU %u: not one of %u, or already there", index,
+                       vm->vcpu_count);
+    }
+    s = vcpu_alloc();
+    if (!s) {
+        return err_set(err, -ENOMEM, "vCPU %u", index);
+    }
+    s->hv.ops = &hv_soft_ops;
+    s->vm = vm;
+    s->cpu.mem = vm->mem;
+    s->cpu.index = index;
+    s->cpu.cpuid = vm->cpuid;
+    s->cpu.platform = &soft_platform;
+    s->cpu.platform_owner = s;
+    s->cpu.lapic = &s->lapic;
+    s->cpu.wait_for_sipi = index > 0;
+    lapic_init(&s->lapic, &vm->intc, index, &s->cpu.poll);
+    smc_init(&s->smc);
+    mmu_init(&s->cpu);
+    r = code_cache_init(&s->cpu);
+    if (r < 0) {
+        smc_fini(&s->smc);
+        free(s);
+        return err_set(err, r, "block cache of vCPU %u", index);
+    }
+    vcpu_reset(&s->cpu, false);
+    vm->vcpu[index] = s;
+    *ret_vcpu = &s->hv;
+    return 0;
+}
+
+static const char *soft_vcpu_why(const struct hv_vcpu *hv)
+{
+    const struct soft_vcpu *s = (const void *)hv; /* hv is its first member */
+
+    return s->cpu.why;
+}
+
+static int soft_irq_set(struct hv_vm *hv, unsigned line, bool level)
+{
+    if (line >= HV_IRQ_LINES) {
+        return -EINVAL;
+    }
+    intc_line(&vm_of(hv)->intc, line, level);
+    return 0;
+}
+
+static int soft_irq_pulse(struct hv_vm *hv, unsigned line)
+{
+    if (line >= HV_IRQ_LINES) {
+        return -EINVAL;
+    }
+    intc_pulse(&vm_of(hv)->intc, line);
+    return 0;
+}
+
+static int soft_msi(struct hv_vm *hv, uint64_t address, uint32_t data)
+{
+    return intc_msi(&vm_of(hv)->intc, address, data);
+}
+
+static int soft_doorbell(struct hv_vm *hv, gpa_t gpa, uint32_t match, int eventfd)
+{
+    struct soft_vm *vm = vm_of(hv);
+
+    if (vm->doorbell_count == SOFT_DOORBELL_MAX) {
+        return -ENOSPC;
+    }
+    vm->doorbell[vm->doorbell_count++] =
+        (struct soft_doorbell){.gpa = gpa.v, .match = match, .eventfd = eventfd};
+    return 0;
+}
+
+const struct hv_ops hv_soft_ops = {
+    .name = "soft",
+    .vcpu_max = VCPU_MAX,
+    .probe = soft_probe,
+    .vm_new = soft_vm_new,
+    .vm_free = soft_vm_free,
+    .vcpu_new = soft_vcpu_new,
+    .vcpu_free = soft_vcpu_free,
+    .vcpu_run = soft_vcpu_run,
+    .vcpu_kick = soft_vcpu_kick,
+    .vcpu_get = soft_vcpu_get,
+    .vcpu_set = soft_vcpu_set,
+    .vcpu_why = soft_vcpu_why,
+    .irq_set = soft_irq_set,
+    .irq_pulse = soft_irq_pulse,
+    .msi = soft_msi,
+    .doorbell = soft_doorbell,
+};

@@ -1,0 +1,84 @@
+/* soft_int.h — what the files of the software engine's backend share.
+ *
+ * Ownership: struct soft_vm lives from vm_new to vm_free and owns interrupt controllers and the
+ * CPUID model; struct soft_vcpu lives from vcpu_new to vcpu_free and owns its CPU, local APIC and
+ * decoded code.  Guest memory and the client are the caller's.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/bits.h"
+#include "hv/hv.h"
+#include "hv/soft/cpu/vcpu.h"
+#include "hv/soft/intc/lapic.h"
+
+#define SOFT_DOORBELL_MAX 256u
+
+struct soft_doorbell {
+    uint64_t gpa;
+    uint32_t match;
+    int eventfd;
+};
+
+struct soft_vm {
+    struct hv_vm hv;
+    struct mem_map *mem;
+    const struct hv_client *client;
+    unsigned vcpu_count;
+    struct cpuid_model *cpuid;
+    struct intc intc;
+    struct soft_vcpu *vcpu[HV_VCPU_MAX];
+    /* Fixed before the first vcpu_run. */
+    unsigned doorbell_count;
+    struct soft_doorbell doorbell[SOFT_DOORBELL_MAX];
+};
+
+/* Writes of others to pages with decoded code, until the vCPU looks (POLL_SMC). */
+#define SMC_MAX 64u
+struct smc_write {
+    uint64_t gpa;
+    uint64_t len;
+};
+struct smc_queue {
+    pthread_mutex_t lock;
+    unsigned count; /* SMC_MAX + 1: more than fit */
+    struct smc_write write[SMC_MAX];
+};
+
+struct soft_vcpu {
+    struct hv_vcpu hv;
+    struct soft_vm *vm;
+    struct lapic lapic;
+    struct smc_queue smc;
+    bool nmi_pending; /* owner; others set POLL_NMI */
+    bool inject;      /* cpu.exc is due before the first instruction (vcpu_set) */
+    struct vcpu cpu __attribute__((aligned(64)));
+};
+
+/* platform.c */
+extern const struct vcpu_platform soft_platform;
+/* run.c */
+int soft_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit);
+void soft_vcpu_kick(struct hv_vcpu *hv);
+/* state.c */
+int soft_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
+int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+/* smc.c */
+void smc_init(struct smc_queue *q);
+void smc_fini(struct smc_queue *q);
+/* mem_watch_fn; owner is the VM. */
+void smc_note(void *owner, gpa_t gpa, uint64_t len);
+/* Owner thread: tell the block cache. */
+void smc_serve(struct soft_vcpu *s);
+
+static inline struct soft_vcpu *soft_of(struct hv_vcpu *hv)
+{
+    return container_of(hv, struct soft_vcpu, hv);
+}
+
+static inline struct soft_vcpu *soft_vcpu_of(const struct vcpu *v)
+{
+    return v->platform_owner;
+}

@@ -1,0 +1,65 @@
+/* state.c — a vCPU's state in and out: the CPU's half is cpu/state.c, the local APIC's and the
+ * clocks' half intc/lapic_msr.c; here they are put together with what the run loop keeps. */
+#include "hv/soft/cpu/state.h"
+
+#include <string.h>
+
+#include "hv/soft/cache/code.h"
+#include "hv/soft/mmu/mmu.h"
+#include "hv/soft/soft_int.h"
+
+static void get_events(struct soft_vcpu *s, struct cpu_events *events)
+{
+    const struct vcpu *v = &s->cpu;
+
+    events->nmi_pending |= s->nmi_pending;
+    events->exception_pending = s->inject;
+    if (s->inject) {
+        events->exception_vector = v->exc.vector;
+        events->exception_has_error = v->exc.has_error;
+        events->exception_error = v->exc.error;
+    }
+}
+
+int soft_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state)
+{
+    struct soft_vcpu *s = soft_of(hv);
+
+    memset(ret_state, 0, sizeof(*ret_state));
+    vcpu_state_get(&s->cpu, ret_state);
+    lapic_save(&s->lapic, ret_state);
+    get_events(s, &ret_state->events);
+    return 0;
+}
+
+static void set_events(struct soft_vcpu *s, const struct cpu_events *events)
+{
+    struct vcpu *v = &s->cpu;
+
+    s->nmi_pending = false; /* cpu/state.c has set the poll bit if there is one */
+    s->inject = events->exception_pending;
+    v->exc.vector = events->exception_vector & 31;
+    v->exc.has_error = events->exception_has_error;
+    v->exc.is_soft = false;
+    v->exc.error = events->exception_error;
+    v->exc.cr2 = v->cr2;
+    v->triple_fault = v->broken = false;
+    v->why[0] = '\0';
+}
+
+int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state)
+{
+    struct soft_vcpu *s = soft_of(hv);
+    struct vcpu *v = &s->cpu;
+    int r = vcpu_state_set(v, state);
+
+    if (r < 0) {
+        return r;
+    }
+    lapic_load(&s->lapic, state);
+    set_events(s, &state->events);
+    mmu_mode_changed(v);
+    mmu_flush_all(v);
+    code_cache_clear(v);
+    return 0;
+}
