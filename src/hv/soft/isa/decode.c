@@ -473,7 +473,7 @@ static bool is_undefined(const struct insn *insn, const struct insn_form *form, 
     const struct insn_operand *o = insn->operand;
     unsigned reg;
 
-    if (insn->has_lock && !(is_mem && form->flags & F_LOCK)) {
+    if (insn->has_lock && !(is_mem && form->flags & F_LOCKABLE)) {
         return true;
     }
     if (form->klass != INSN_CLASS_SYSTEM) {

@@ -22,21 +22,21 @@
 #define PREFIX_N66 (PREFIX_NP | PREFIX_P66)
 #define PREFIX_ANY 0xfu
 
-#define F_BYTE  0x0001u
-#define F_MAX4  0x0002u
-#define F_MIN4  0x0004u
-#define F_D64   0x0008u
-#define F_F64   0x0010u
-#define F_I64   0x0020u
-#define F_O64   0x0040u
-#define F_LOCK  0x0080u
-#define F_W     0x0100u
-#define F_RW    0x0200u
-#define F_NOMEM 0x0400u
-#define F_A16   0x0800u
-#define F_A64   0x1000u
-#define F_UNAL  0x2000u
-#define F_RMREG 0x4000u
+#define F_BYTE     0x0001u
+#define F_MAX4     0x0002u
+#define F_MIN4     0x0004u
+#define F_D64      0x0008u
+#define F_F64      0x0010u
+#define F_I64      0x0020u
+#define F_O64      0x0040u
+#define F_LOCKABLE 0x0080u
+#define F_W        0x0100u
+#define F_RW       0x0200u
+#define F_NOMEM    0x0400u
+#define F_A16      0x0800u
+#define F_A64      0x1000u
+#define F_UNAL     0x2000u
+#define F_RMREG    0x4000u
 
 /* Sizes of operands; those after SIZE_X depend on the instruction. */
 enum size_code {
