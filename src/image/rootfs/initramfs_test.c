@@ -1,0 +1,193 @@
+/* initramfs_test.c — module order, errors that name the cure, and what is in the archive. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/bits.h"
+#include "image/rootfs/initramfs.h"
+#include "tests/lib/test.h"
+
+/* A module tree in a temporary folder. */
+struct fixture {
+    char base[64];
+    char dir[160]; /* <base>/lib/modules/6.1.0-test */
+};
+
+static void put_file(const struct fixture *f, const char *name, const void *data, size_t len)
+{
+    char path[512];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+    for (char *c = path + 1; *c; c++) {
+        if (*c == '/') {
+            *c = 0;
+            (void)mkdir(path, 0755);
+            *c = '/';
+        }
+    }
+    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    CHECK(fd >= 0);
+    CHECK_INT(write(fd, data, len), (ssize_t)len);
+    (void)close(fd);
+}
+
+static void put_text(const struct fixture *f, const char *name, const char *text)
+{
+    put_file(f, name, text, strlen(text));
+}
+
+static void set_up(struct fixture *f)
+{
+    (void)snprintf(f->base, sizeof(f->base), "/tmp/ec1-rootfs-XXXXXX");
+    CHECK(mkdtemp(f->base) != NULL);
+    (void)snprintf(f->dir, sizeof(f->dir), "%s/lib/modules/6.1.0-test", f->base);
+    put_text(f, "modules.builtin", "kernel/fs/overlayfs/overlay.ko\n");
+    put_text(f, "modules.dep",
+             "kernel/v/virtio-mmio.ko: kernel/v/virtio_ring.ko kernel/v/virtio.ko\n"
+             "kernel/v/virtio_ring.ko: kernel/v/virtio.ko\n"
+             "kernel/v/virtio.ko:\n"
+             "kernel/fs/virtiofs.ko.xz: kernel/fs/fuse.ko kernel/v/virtio.ko\n"
+             "kernel/fs/virtiofs_not.ko:\n"
+             "kernel/fs/fuse.ko:\n");
+    put_text(f, "kernel/v/virtio-mmio.ko", "MMIO");
+    put_text(f, "kernel/v/virtio_ring.ko", "RING");
+    put_text(f, "kernel/v/virtio.ko", "VIRTIO");
+    put_text(f, "kernel/fs/virtiofs.ko.xz", "FS");
+    put_text(f, "kernel/fs/fuse.ko", "FUSE");
+}
+
+static void tear_down(const struct fixture *f)
+{
+    char command[128];
+
+    (void)snprintf(command, sizeof(command), "rm -rf '%s'", f->base);
+    CHECK_INT(system(command), 0);
+}
+
+static const char *base_of(const char *path)
+{
+    return strrchr(path, '/') + 1;
+}
+
+TEST(rootfs, modules_come_after_what_they_need)
+{
+    struct fixture f;
+    struct module_list list;
+    struct err err = {0};
+
+    set_up(&f);
+    CHECK_OK(module_list_make(f.dir,
+                              FEATURE_BIT(FEATURE_MMIO) | FEATURE_BIT(FEATURE_FS) |
+                                  FEATURE_BIT(FEATURE_OVERLAY),
+                              FEATURE_BIT(FEATURE_RNG), &list, &err),
+             &err);
+    CHECK_INT(list.count, 5);
+    CHECK_STR(base_of(list.paths[0]), "virtio.ko");
+    CHECK_STR(base_of(list.paths[1]), "virtio_ring.ko");
+    CHECK_STR(base_of(list.paths[2]), "virtio-mmio.ko");
+    CHECK_STR(base_of(list.paths[3]), "fuse.ko");
+    CHECK_STR(base_of(list.paths[4]), "virtiofs.ko.xz");
+    module_list_fini(&list);
+    tear_down(&f);
+}
+
+TEST(rootfs, a_missing_feature_is_named)
+{
+    struct fixture f;
+    struct module_list list;
+    struct err err = {0};
+
+    set_up(&f);
+    CHECK_INT(module_list_make(f.dir, FEATURE_BIT(FEATURE_VSOCK), 0, &list, &err), -ENOENT);
+    CHECK_STR(err.text, "kernel 6.1.0-test has no vmw_vsock_virtio_transport: needs "
+                        "CONFIG_VIRTIO_VSOCKETS=y or m");
+    tear_down(&f);
+}
+
+TEST(rootfs, a_tree_without_modules_dep_tells_the_command)
+{
+    struct fixture f;
+    struct module_list list;
+    struct err err = {0};
+    char want[256];
+    char path[256];
+
+    set_up(&f);
+    (void)snprintf(path, sizeof(path), "%s/modules.dep", f.dir);
+    (void)unlink(path);
+    (void)snprintf(path, sizeof(path), "%s/", f.dir); /* a slash at the end is nothing */
+    CHECK_INT(module_list_make(path, FEATURES_NEEDED, 0, &list, &err), -ENOENT);
+    (void)snprintf(want, sizeof(want), "`depmod -b %s 6.1.0-test`", f.base);
+    CHECK_HAS(err.text, want);
+    tear_down(&f);
+}
+
+TEST(rootfs, broken_dependency_files_are_refused)
+{
+    static const struct {
+        const char *dep;
+        int code;
+    } cases[] = {
+        {"a/virtio_mmio.ko: a/b.ko\na/b.ko: a/virtio_mmio.ko\n", -ELOOP},
+        {"a/virtio_mmio.ko: a/none.ko\n", -ENOENT},
+        {"a/virtio_mmio.ko:\n", -ENOENT}, /* the file is not there */
+    };
+    struct fixture f;
+
+    set_up(&f);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct module_list list;
+
+        put_text(&f, "modules.dep", cases[i].dep);
+        CHECK_INT(module_list_make(f.dir, FEATURE_BIT(FEATURE_MMIO), 0, &list, NULL),
+                  cases[i].code);
+    }
+    tear_down(&f);
+}
+
+TEST(rootfs, signatures_are_cut_off)
+{
+    static const char text[] = "~Module signature appended~\n";
+    uint8_t module[200] = "MODULE";
+    size_t len = 100;
+
+    CHECK_INT(initramfs_module_size(module, len), len);
+    memset(module + len, 0, 12);
+    module[len + 11] = 60; /* signature: the last 60 bytes of the 100 */
+    memcpy(module + len + 12, text, sizeof(text) - 1);
+    CHECK_INT(initramfs_module_size(module, len + 12 + sizeof(text) - 1), 40);
+    module[len + 8] = 0xff; /* longer than the file */
+    CHECK_INT(initramfs_module_size(module, len + 12 + sizeof(text) - 1),
+              len + 12 + sizeof(text) - 1);
+}
+
+TEST(rootfs, the_archive_holds_init_modules_and_orders)
+{
+    AUTO_CALL(buf_fini) struct buf archive = {0};
+    Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
+    struct initramfs_request request = {.needed = FEATURE_BIT(FEATURE_MMIO), .config = &config};
+    struct fixture f;
+    struct err err = {0};
+    char init[256];
+
+    set_up(&f);
+    put_text(&f, "init", "THE-INIT");
+    (void)snprintf(init, sizeof(init), "%s/init", f.dir);
+    request.init_path = init;
+    request.modules_dir = f.dir;
+    config.hostname = (char[]){"box"};
+    CHECK_OK(initramfs_make(&request, &archive, &err), &err);
+    CHECK_MEM(archive.data, "070701", 6);
+    CHECK(memmem(archive.data, archive.len, "THE-INIT", 8) != NULL);
+    CHECK(memmem(archive.data, archive.len, "ec1/modules/virtio-mmio.ko", 26) != NULL);
+    CHECK(memmem(archive.data, archive.len, "/ec1/modules/virtio_ring.ko", 27) != NULL);
+    CHECK(memmem(archive.data, archive.len, "ec1/boot.pb", 11) != NULL);
+    request.init_path = "/nonexistent/init";
+    CHECK_INT(initramfs_make(&request, &archive, &err), -ENOENT);
+    CHECK_HAS(err.text, "/nonexistent/init");
+    tear_down(&f);
+}

@@ -1,0 +1,45 @@
+/* modules.h — which module files of a kernel give a feature, and in which order they load. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/err.h"
+
+/* What a guest needs of its kernel.  X(constant, module, what the kernel's configuration must have)
+ */
+#define MODULE_FEATURES(X)                                                          \
+    X(FEATURE_MMIO, "virtio_mmio", "CONFIG_VIRTIO_MMIO=y or m")                     \
+    X(FEATURE_VSOCK, "vmw_vsock_virtio_transport", "CONFIG_VIRTIO_VSOCKETS=y or m") \
+    X(FEATURE_FS, "virtiofs", "CONFIG_VIRTIO_FS=y or m")                            \
+    X(FEATURE_OVERLAY, "overlay", "CONFIG_OVERLAY_FS=y or m")                       \
+    X(FEATURE_RNG, "virtio_rng", "CONFIG_HW_RANDOM_VIRTIO=y or m")                  \
+    X(FEATURE_NET, "virtio_net", "CONFIG_VIRTIO_NET=y or m")                        \
+    X(FEATURE_BLK, "virtio_blk", "CONFIG_VIRTIO_BLK=y or m")
+
+enum module_feature {
+#define X(constant, module, config) constant,
+    MODULE_FEATURES(X)
+#undef X
+        FEATURE_COUNT
+};
+
+/* For masks. */
+#define FEATURE_BIT(feature) (1u << (feature))
+/* What `ec1` itself stands on. */
+#define FEATURES_NEEDED                                                                 \
+    (FEATURE_BIT(FEATURE_MMIO) | FEATURE_BIT(FEATURE_VSOCK) | FEATURE_BIT(FEATURE_FS) | \
+     FEATURE_BIT(FEATURE_OVERLAY))
+
+/* Paths of module files, dependencies first. */
+struct module_list {
+    char **paths;
+    size_t count;
+};
+
+/* `dir` is the kernel's module tree, ".../lib/modules/<release>".  Built-in features add nothing. A
+ * missing feature of `needed` is -ENOENT with a sentence that names its CONFIG_*; one of `wanted`
+ * is left out. */
+int module_list_make(const char *dir, unsigned needed, unsigned wanted,
+                     struct module_list *ret_list, struct err *err);
+void module_list_fini(struct module_list *list);
