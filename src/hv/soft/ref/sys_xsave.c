@@ -1,0 +1,354 @@
+/* sys_xsave.c — saving and loading x87 and SSE state: FXSAVE, XSAVE, FNSAVE and kin, MXCSR.
+ *
+ * v->xsave holds the state in FXSAVE's 64-bit format, so these are copies with checks and no native
+ * execution.  Instruction and data pointers are what the guest loaded, or 0: the engine does not
+ * track them.  The XSAVE family is hidden by CPUID (CR4.OSXSAVE cannot be set) and takes all of its
+ * state as in use.
+ */
+#include <string.h>
+
+#include "base/bits.h"
+#include "hv/soft/cpu/fpu.h"
+#include "hv/soft/mmu/mmu.h"
+#include "hv/soft/ref/sys.h"
+
+#define XSAVE_HEADER_LEN 64
+#define XSAVE_LEN        (FPU_LEGACY_LEN + XSAVE_HEADER_LEN)
+#define XCOMP_COMPACT    (UINT64_C(1) << 63)
+
+static uint64_t aligned_ea(struct vcpu *v, const struct insn *insn, unsigned len, unsigned align,
+                           bool is_write)
+{
+    uint64_t la = ref_ea(v, insn, len, is_write);
+
+    if (la & (align - 1)) {
+        sys_gp(v, 0);
+    }
+    return la;
+}
+
+static bool is_wide(const struct insn *insn)
+{
+    return (insn->rex & 8) != 0;
+}
+
+/* Bytes of the legacy area that the mode uses: 16 vector registers in 64-bit mode, else 8. */
+static unsigned legacy_len(const struct vcpu *v)
+{
+    return FPU_XMM0 + 16 * (v->mode == MODE_LONG64 ? 16 : 8);
+}
+
+/* Pointers in the 32-bit format: 32 bits of offset, selector 0. */
+static void narrow_pointers(uint8_t *area)
+{
+    memset(area + FPU_FIP + 4, 0, 4);
+    memset(area + FPU_FDP + 4, 0, 4);
+}
+
+static void need_mxcsr(struct vcpu *v, uint32_t value)
+{
+    if (value & ~FPU_MXCSR_VALID) {
+        sys_gp(v, 0);
+    }
+}
+
+static enum ref_result fxsave(struct vcpu *v, const struct insn *insn)
+{
+    unsigned len = legacy_len(v);
+    uint8_t area[FPU_LEGACY_LEN];
+    uint64_t la;
+
+    fpu_check_x87(v);
+    la = aligned_ea(v, insn, FPU_LEGACY_LEN, 16, true);
+    mmu_check_write(v, la, FPU_LEGACY_LEN);
+    memcpy(area, v->xsave, len);
+    if (!is_wide(insn)) {
+        narrow_pointers(area);
+    }
+    mmu_write(v, la, area, len);
+    return REF_NEXT;
+}
+
+static enum ref_result fxrstor(struct vcpu *v, const struct insn *insn)
+{
+    unsigned len = v->cr4 & CR4_OSFXSR ? legacy_len(v) : FPU_XMM0;
+    uint8_t area[FPU_LEGACY_LEN];
+    uint64_t la;
+
+    fpu_check_x87(v);
+    la = aligned_ea(v, insn, FPU_LEGACY_LEN, 16, false);
+    mmu_read(v, la, area, sizeof(area));
+    need_mxcsr(v, load_le32(area + FPU_MXCSR));
+    if (!is_wide(insn)) {
+        narrow_pointers(area);
+    }
+    store_le32(area + FPU_MXCSR_MASK, FPU_MXCSR_VALID);
+    memcpy(v->xsave, area, len);
+    v->xsave[FPU_FTW + 1] = 0;
+    return REF_NEXT;
+}
+
+/* --- MXCSR --- */
+
+static enum ref_result ldmxcsr(struct vcpu *v, const struct insn *insn)
+{
+    uint32_t value;
+
+    fpu_check_sse(v);
+    value = mmu_read32(v, ref_ea(v, insn, 4, false));
+    need_mxcsr(v, value);
+    store_le32(v->xsave + FPU_MXCSR, value);
+    return REF_NEXT;
+}
+
+static enum ref_result stmxcsr(struct vcpu *v, const struct insn *insn)
+{
+    fpu_check_sse(v);
+    mmu_write32(v, ref_ea(v, insn, 4, true), load_le32(v->xsave + FPU_MXCSR));
+    return REF_NEXT;
+}
+
+/* --- the XSAVE family --- */
+
+static uint64_t requested(struct vcpu *v)
+{
+    return v->xcr0 & ((v->gpr[GPR_RDX] << 32) | (uint32_t)v->gpr[GPR_RAX]);
+}
+
+static void need_xsave(struct vcpu *v)
+{
+    if (!(v->cr4 & CR4_OSXSAVE)) {
+        vcpu_raise(v, EXC_UD);
+    }
+    if (v->cr0 & CR0_TS) {
+        vcpu_raise(v, EXC_NM);
+    }
+}
+
+/* Copy the parts of the legacy area that `parts` names. */
+static void copy_legacy(uint8_t *to, const uint8_t *from, uint64_t parts)
+{
+    if (parts & XCR0_X87) {
+        memcpy(to, from, FPU_MXCSR);
+        memcpy(to + FPU_ST0, from + FPU_ST0, FPU_XMM0 - FPU_ST0);
+    }
+    if (parts & XCR0_SSE) {
+        memcpy(to + FPU_MXCSR, from + FPU_MXCSR, 8);
+        memcpy(to + FPU_XMM0, from + FPU_XMM0, 16 * 16);
+    }
+}
+
+/* XSAVE, XSAVEOPT, XSAVEC */
+static enum ref_result xsave(struct vcpu *v, const struct insn *insn)
+{
+    uint8_t area[XSAVE_LEN];
+    uint64_t parts;
+    uint64_t la;
+
+    need_xsave(v);
+    la = aligned_ea(v, insn, XSAVE_LEN, 64, true);
+    mmu_check_write(v, la, XSAVE_LEN);
+    mmu_read(v, la, area, XSAVE_LEN);
+    parts = requested(v);
+    copy_legacy(area, v->xsave, parts);
+    if (!is_wide(insn) && (parts & XCR0_X87)) {
+        narrow_pointers(area);
+    }
+    if (insn->op == INSN_XSAVEC) {
+        memset(area + FPU_LEGACY_LEN, 0, XSAVE_HEADER_LEN);
+        store_le64(area + FPU_XSTATE_BV, parts);
+        store_le64(area + FPU_XCOMP_BV, parts | XCOMP_COMPACT);
+    } else {
+        store_le64(area + FPU_XSTATE_BV, (load_le64(area + FPU_XSTATE_BV) & ~parts) | parts);
+    }
+    mmu_write(v, la, area, XSAVE_LEN);
+    return REF_NEXT;
+}
+
+/* SDM volume 1, 13.8: what makes XRSTOR fault. */
+static void check_header(struct vcpu *v, const uint8_t *area)
+{
+    uint64_t in_use = load_le64(area + FPU_XSTATE_BV);
+    uint64_t format = load_le64(area + FPU_XCOMP_BV);
+    bool bad;
+
+    if (format & XCOMP_COMPACT) {
+        bad = (format & ~XCOMP_COMPACT & ~v->xcr0) || (in_use & ~format);
+    } else {
+        bad = format != 0 || (in_use & ~v->xcr0);
+    }
+    for (unsigned i = 16; i < XSAVE_HEADER_LEN; i++) {
+        bad |= i < 24 && area[FPU_LEGACY_LEN + i];
+    }
+    if (bad) {
+        sys_gp(v, 0);
+    }
+}
+
+static enum ref_result xrstor(struct vcpu *v, const struct insn *insn)
+{
+    uint8_t area[XSAVE_LEN];
+    uint64_t parts;
+    uint64_t in_use;
+
+    need_xsave(v);
+    mmu_read(v, aligned_ea(v, insn, XSAVE_LEN, 64, false), area, XSAVE_LEN);
+    check_header(v, area);
+    parts = requested(v);
+    in_use = load_le64(area + FPU_XSTATE_BV);
+    if (parts & XCR0_SSE) {
+        need_mxcsr(v, load_le32(area + FPU_MXCSR));
+    }
+    store_le32(area + FPU_MXCSR_MASK, FPU_MXCSR_VALID);
+    if (parts & ~in_use & XCR0_X87) {
+        fpu_fninit(v);
+        memset(v->xsave + FPU_ST0, 0, FPU_XMM0 - FPU_ST0);
+    }
+    if (parts & ~in_use & XCR0_SSE) {
+        memset(area + FPU_XMM0, 0, 16 * 16);
+        in_use |= XCR0_SSE;
+    }
+    copy_legacy(v->xsave, area, parts & in_use);
+    return REF_NEXT;
+}
+
+/* --- the x87 environment (SDM volume 1, 8.1.10) --- */
+
+static uint16_t full_tag(const uint8_t *st)
+{
+    uint64_t mantissa = load_le64(st);
+    uint16_t exponent = load_le16(st + 8) & 0x7fff;
+
+    if (exponent == 0 && mantissa == 0) {
+        return 1;
+    }
+    return exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
+}
+
+static uint16_t full_tags(const uint8_t *image)
+{
+    unsigned top = load_le16(image + FPU_FSW) >> 11 & 7;
+    uint16_t tags = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        const uint8_t *st = image + FPU_ST0 + 16 * ((i - top) & 7);
+        uint16_t tag = image[FPU_FTW] >> i & 1 ? full_tag(st) : 3;
+
+        tags |= (uint16_t)(tag << (2 * i));
+    }
+    return tags;
+}
+
+static void put_field(uint8_t *out, unsigned index, unsigned width, uint32_t value)
+{
+    if (width == 4) {
+        store_le32(out + index * 4, value);
+    } else {
+        store_le16(out + index * 2, (uint16_t)value);
+    }
+}
+
+/* Environment with fields of `width` bytes: 14 or 28 bytes. */
+static void put_env(const struct vcpu *v, uint8_t *out, unsigned width)
+{
+    uint32_t high = width == 4 ? 0xffff0000 : 0;
+    const uint8_t *image = v->xsave;
+
+    put_field(out, 0, width, load_le16(image + FPU_FCW) | high);
+    put_field(out, 1, width, load_le16(image + FPU_FSW) | high);
+    put_field(out, 2, width, full_tags(image) | high);
+    put_field(out, 3, width, load_le32(image + FPU_FIP));
+    put_field(out, 4, width, width == 4 ? (load_le16(image + FPU_FOP) & 0x7ffu) << 16 : 0);
+    put_field(out, 5, width, load_le32(image + FPU_FDP));
+    put_field(out, 6, width, high);
+}
+
+/* ES and B follow from flags and masks. */
+static uint16_t summarise(uint16_t fsw, uint16_t fcw)
+{
+    return (uint16_t)(fsw & ~fcw & 0x3f ? fsw | 0x8080 : fsw & ~0x8080);
+}
+
+static void take_env(struct vcpu *v, const uint8_t *in, unsigned width)
+{
+    uint16_t fcw = load_le16(in);
+    uint16_t fsw = summarise(load_le16(in + width), fcw);
+    uint16_t tags = load_le16(in + 2 * width);
+    uint8_t abridged = 0;
+
+    for (unsigned i = 0; i < 8; i++) {
+        abridged |= (uint8_t)(((tags >> (2 * i)) & 3) != 3) << i;
+    }
+    store_le16(v->xsave + FPU_FCW, fcw);
+    store_le16(v->xsave + FPU_FSW, fsw);
+    store_le16(v->xsave + FPU_FTW, abridged);
+    memset(v->xsave + FPU_FOP, 0, FPU_MXCSR - FPU_FOP);
+    store_le32(v->xsave + FPU_FIP, width == 4 ? load_le32(in + 12) : load_le16(in + 6));
+    store_le32(v->xsave + FPU_FDP, width == 4 ? load_le32(in + 20) : load_le16(in + 10));
+}
+
+/* FNSTENV, FNSAVE */
+static enum ref_result store_env(struct vcpu *v, const struct insn *insn)
+{
+    unsigned len = insn->operand[0].size;
+    unsigned width = len == 14 || len == 94 ? 2 : 4;
+    uint8_t bytes[108];
+    uint64_t la;
+
+    fpu_check_x87(v);
+    la = ref_ea(v, insn, len, true);
+    mmu_check_write(v, la, len);
+    put_env(v, bytes, width);
+    for (unsigned i = 0; insn->op == INSN_FNSAVE && i < 8; i++) {
+        memcpy(bytes + 7 * width + 10 * i, v->xsave + FPU_ST0 + 16 * i, 10);
+    }
+    mmu_write(v, la, bytes, len);
+    if (insn->op == INSN_FNSAVE) {
+        fpu_fninit(v);
+    } else { /* masks all exceptions */
+        uint16_t fcw = load_le16(v->xsave + FPU_FCW) | 0x3f;
+
+        store_le16(v->xsave + FPU_FCW, fcw);
+        store_le16(v->xsave + FPU_FSW, summarise(load_le16(v->xsave + FPU_FSW), fcw));
+    }
+    return REF_NEXT;
+}
+
+/* FLDENV, FRSTOR */
+static enum ref_result load_env(struct vcpu *v, const struct insn *insn)
+{
+    unsigned len = insn->operand[0].size;
+    unsigned width = len == 14 || len == 94 ? 2 : 4;
+    uint8_t bytes[108];
+
+    fpu_check_x87(v);
+    if (fpu_is_pending(v)) {
+        vcpu_raise(v, EXC_MF);
+    }
+    mmu_read(v, ref_ea(v, insn, len, false), bytes, len);
+    take_env(v, bytes, width);
+    for (unsigned i = 0; insn->op == INSN_FRSTOR && i < 8; i++) {
+        memset(v->xsave + FPU_ST0 + 16 * i, 0, 16);
+        memcpy(v->xsave + FPU_ST0 + 16 * i, bytes + 7 * width + 10 * i, 10);
+    }
+    return REF_NEXT;
+}
+
+enum ref_result ref_fpstate(struct vcpu *v, const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_FXSAVE: return fxsave(v, insn);
+    case INSN_FXRSTOR: return fxrstor(v, insn);
+    case INSN_LDMXCSR: return ldmxcsr(v, insn);
+    case INSN_STMXCSR: return stmxcsr(v, insn);
+    case INSN_XSAVE:
+    case INSN_XSAVEOPT:
+    case INSN_XSAVEC: return xsave(v, insn);
+    case INSN_XRSTOR: return xrstor(v, insn);
+    case INSN_FNSTENV:
+    case INSN_FNSAVE: return store_env(v, insn);
+    case INSN_FLDENV:
+    case INSN_FRSTOR: return load_env(v, insn);
+    default: vcpu_raise(v, EXC_UD); /* XSAVES, XRSTORS: there is no IA32_XSS */
+    }
+}
