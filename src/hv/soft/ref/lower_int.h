@@ -26,6 +26,9 @@ struct lower_ea {
 struct lower_ea lower_mem(struct lower *lw, const struct insn *insn, unsigned len, bool only_base);
 void lower_set_ea(struct op *op, const struct lower_ea *ea);
 
+/* The address of a bit test whose index is in a register (op_bits.c). */
+struct lower_ea lower_bt_ea(struct lower *lw, const struct insn *insn, unsigned size);
+
 /* log2 of 1 2 4 8. */
 static inline unsigned lower_log2(unsigned size)
 {

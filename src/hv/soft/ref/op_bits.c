@@ -87,7 +87,7 @@ OP_HANDLER(bt_ea)
     OP_NEXT(v, op);
 }
 
-static struct lower_ea lower_bt_ea(struct lower *lw, const struct insn *insn, unsigned size)
+struct lower_ea lower_bt_ea(struct lower *lw, const struct insn *insn, unsigned size)
 {
     struct lower_ea ea = lower_mem(lw, insn, size, false);
     struct op *op = lower_emit(lw, bt_ea);

@@ -2,6 +2,9 @@
 #include "hv/soft/ref/lower_int.h"
 #include "hv/soft/ref/op_mem.h"
 
+__extension__ typedef __int128 wide_int;
+__extension__ typedef unsigned __int128 wide_uint;
+
 #define RAX (GPR_RAX * 8)
 #define RDX (GPR_RDX * 8)
 #define AH  (GPR_RAX * 8 + 1)
@@ -79,12 +82,12 @@ UNSIGNED_DIV(64, "q", "q")
 
 /* Does hi:lo / x fit into `bits`?  Magnitudes: |n| < |x| * 2^(bits-1), or equal with a negative
  * quotient and a remainder that brings it back (quotient exactly -2^(bits-1)). */
-static bool fits_signed(__int128 n, int64_t x, unsigned bits)
+static bool fits_signed(wide_int n, int64_t x, unsigned bits)
 {
-    unsigned __int128 un = n < 0 ? -(unsigned __int128)n : (unsigned __int128)n;
-    unsigned __int128 ux = x < 0 ? -(unsigned __int128)x : (unsigned __int128)x;
+    wide_uint un = n < 0 ? -(wide_uint)n : (wide_uint)n;
+    wide_uint ux = x < 0 ? -(wide_uint)x : (wide_uint)x;
     bool is_negative = (n < 0) != (x < 0);
-    unsigned __int128 half = ux << (bits - 1);
+    wide_uint half = ux << (bits - 1);
 
     return is_negative ? un < half + ux : un < half;
 }
@@ -92,7 +95,7 @@ static bool fits_signed(__int128 n, int64_t x, unsigned bits)
 #define SIGNED_DIV(bits, wide, sfx, k)                                                         \
     static inline void idiv##bits(struct vcpu *v, OP_UINT(bits) x)                             \
     {                                                                                          \
-        __int128 n = (wide)((unsigned __int128)R##bits(v, RDX) << bits | R##bits(v, RAX));     \
+        wide_int n = (wide)((wide_uint)R##bits(v, RDX) << bits | R##bits(v, RAX));     \
         if (UNLIKELY(x == 0 || !fits_signed(n, (int##bits##_t)x, bits))) {                     \
             raise_divide(v);                                                                   \
         }                                                                                      \
@@ -100,7 +103,7 @@ static bool fits_signed(__int128 n, int64_t x, unsigned bits)
     }
 SIGNED_DIV(16, int32_t, "w", "w")
 SIGNED_DIV(32, int64_t, "l", "k")
-SIGNED_DIV(64, __int128, "q", "q")
+SIGNED_DIV(64, wide_int, "q", "q")
 
 #define BYTE_DIV(name, ins)                                                                    \
     {                                                                                          \
