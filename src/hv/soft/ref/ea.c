@@ -1,6 +1,5 @@
 /* ea.c — effective addresses, segment checks, the stack, and the slow half of memory accesses. */
-#include "hv/soft/ref/op.h"
-#include "hv/soft/ref/ref.h"
+#include "hv/soft/ref/lower_int.h"
 
 static uint64_t masked_reg(const struct vcpu *v, uint8_t reg)
 {

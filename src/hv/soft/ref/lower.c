@@ -79,8 +79,7 @@ static struct lower_ea long_ea(const struct lower *lw, const struct insn *insn)
     };
 }
 
-static const struct lower_ea ea_ready = {
-    .base = OP_EA, .index = OP_ZERO, .seg = OP_ZERO / 8};
+static const struct lower_ea ea_ready = {.base = OP_EA, .index = OP_ZERO, .seg = OP_ZERO / 8};
 
 struct lower_ea lower_mem(struct lower *lw, const struct insn *insn, unsigned len, bool only_base)
 {

@@ -12,9 +12,9 @@
 struct lower {
     const struct vcpu *v;
     uint64_t block_rip;
-    uint64_t rip;        /* of the instruction */
-    uint64_t next_rip;   /* of the one after it */
-    struct op *op;       /* where ops go: room for LOWER_OPS_MAX per instruction */
+    uint64_t rip;      /* of the instruction */
+    uint64_t next_rip; /* of the one after it */
+    struct op *op;     /* where ops go: room for LOWER_OPS_MAX per instruction */
     unsigned count;
     bool is_end;         /* no further instruction in this block */
     bool is_closed;      /* it ended with a branch or a fault: nothing runs after the last op */

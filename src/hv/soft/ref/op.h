@@ -47,20 +47,21 @@ struct op {
 
 /* Where a block goes when it ends: follows the last op in memory. */
 struct block_link {
-    const struct block *to; /* valid while gen is the vCPU's map_gen or, within a page, code_gen */
+    const struct block *to; /* valid while gen is the vCPU's map_gen or, if near, code_gen */
     uint64_t gen;
     uint64_t rip;
+    bool is_near; /* the op compares gen with code_gen */
 };
 
 struct block {
     uint64_t rip;
-    uint32_t mode_key; /* see cache/index.c */
+    uint32_t mode_key; /* cache/code_int.h */
     uint16_t byte_count;
     uint8_t insn_count;
-    bool is_dead;      /* invalidated */
-    bool is_crossing;  /* one instruction on two pages */
-    bool is_single;    /* made for stepping: one instruction */
-    gpa_t gpa, gpa2;   /* of the first byte; of the second page of a crossing one */
+    bool is_crossing;     /* one instruction on two pages */
+    const uint8_t *host;  /* the first byte, */
+    const uint8_t *host2; /* and the second page of a crossing one */
+    gpa_t gpa, gpa2;      /* the same in the guest */
     struct block *hash_next;
     struct block *page_next[2]; /* lists of the code pages of gpa and gpa2 */
     struct op op[];
@@ -95,10 +96,10 @@ struct block_slot {
 #define OP_TAIL
 #define OP_GO(v, op) return (op)
 #endif
-#define OP_NEXT(v, op)              \
-    do {                            \
+#define OP_NEXT(v, op)                     \
+    do {                                   \
         const struct op *next_ = (op) + 1; \
-        OP_GO((v), next_);          \
+        OP_GO((v), next_);                 \
     } while (0)
 
 /* --- registers by offset --- */

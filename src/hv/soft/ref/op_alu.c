@@ -4,45 +4,39 @@
 
 /* --- the operations: the host's own instruction, and its flags --- */
 
-#define ALU_BINARY(name, ins, bits, sfx, k)                                                    \
-    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b)   \
-    {                                                                                          \
-        uint16_t f;                                                                            \
-        __asm__(ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                                    \
-                : "+q"(a), "=&a"(f)                                                            \
-                : "q"(b)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
+#define ALU_BINARY(name, ins, bits, sfx, k)                                                       \
+    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b)      \
+    {                                                                                             \
+        uint16_t f;                                                                               \
+        __asm__(ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT : "+q"(a), "=&a"(f) : "q"(b) : "cc"); \
+        v->aflags = f;                                                                            \
+        return a;                                                                                 \
     }
 
 /* With CF as an input. */
-#define ALU_CARRY(name, ins, bits, sfx, k)                                                     \
-    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b)   \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__("btw $8, %w1; " ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                    \
-                : "+q"(a), "+&a"(f)                                                            \
-                : "q"(b)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
+#define ALU_CARRY(name, ins, bits, sfx, k)                                                   \
+    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b) \
+    {                                                                                        \
+        uint16_t f = v->aflags;                                                              \
+        __asm__("btw $8, %w1; " ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                  \
+                : "+q"(a), "+&a"(f)                                                          \
+                : "q"(b)                                                                     \
+                : "cc");                                                                     \
+        v->aflags = f;                                                                       \
+        return a;                                                                            \
     }
 
 /* INC, DEC keep CF; the same form does for NEG. */
-#define ALU_UNARY(name, ins, bits, sfx, k)                                                     \
-    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a)                    \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__("btw $8, %w1; " ins sfx " %" k "0; " ASM_FLAGS_OUT                             \
-                : "+q"(a), "+&a"(f)                                                            \
-                :                                                                              \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
+#define ALU_UNARY(name, ins, bits, sfx, k)                                                        \
+    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a)                       \
+    {                                                                                             \
+        uint16_t f = v->aflags;                                                                   \
+        __asm__("btw $8, %w1; " ins sfx " %" k "0; " ASM_FLAGS_OUT : "+q"(a), "+&a"(f) : : "cc"); \
+        v->aflags = f;                                                                            \
+        return a;                                                                                 \
     }
 
-#define ALU_SIZES(kind, name, ins) \
+#define ALU_SIZES(kind, name, ins)                                                           \
     kind(name, ins, 8, "b", "b") kind(name, ins, 16, "w", "w") kind(name, ins, 32, "l", "k") \
         kind(name, ins, 64, "q", "q")
 
@@ -59,89 +53,87 @@ ALU_SIZES(ALU_UNARY,  dec, "dec")
 ALU_SIZES(ALU_UNARY,  neg, "neg")
 /* clang-format on */
 
-#define ALU_TEST_ONLY(name, ins, bits, sfx, k)                                                 \
-    static inline void name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b)            \
-    {                                                                                          \
-        uint16_t f;                                                                            \
-        __asm__(ins sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT                                    \
-                : "=&a"(f)                                                                     \
-                : "q"(a), "q"(b)                                                               \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
+#define ALU_TEST_ONLY(name, ins, bits, sfx, k)                                                   \
+    static inline void name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b)              \
+    {                                                                                            \
+        uint16_t f;                                                                              \
+        __asm__(ins sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT : "=&a"(f) : "q"(a), "q"(b) : "cc"); \
+        v->aflags = f;                                                                           \
     }
 ALU_SIZES(ALU_TEST_ONLY, cmp, "cmp")
 ALU_SIZES(ALU_TEST_ONLY, test, "test")
 
-#define NOT_SIZE(bits)                                                                    \
-    static inline OP_UINT(bits) not##bits(struct vcpu *v __attribute__((unused)),         \
-                                          OP_UINT(bits) a)                                \
-    {                                                                                     \
-        return (OP_UINT(bits))~a;                                                         \
+#define NOT_SIZE(bits)                                                              \
+    static inline OP_UINT(bits) not ##bits(struct vcpu * v __attribute__((unused)), \
+                                           OP_UINT(bits) a)                         \
+    {                                                                               \
+        return (OP_UINT(bits)) ~a;                                                  \
     }
-NOT_SIZE(8) NOT_SIZE(16) NOT_SIZE(32) NOT_SIZE(64)
+NOT_SIZE(8)
+NOT_SIZE(16) NOT_SIZE(32) NOT_SIZE(64)
 
-/* --- handlers by operand form --- */
+    /* --- handlers by operand form --- */
 
-enum alu_form {
-    FORM_RR,
-    FORM_RI,
-    FORM_RM,
-    FORM_RM_FULL,
-    FORM_MR,
-    FORM_MR_FULL,
-    FORM_MI,
-    FORM_MI_FULL,
-    FORM_COUNT
-};
+    enum alu_form {
+        FORM_RR,
+        FORM_RI,
+        FORM_RM,
+        FORM_RM_FULL,
+        FORM_MR,
+        FORM_MR_FULL,
+        FORM_MI,
+        FORM_MI_FULL,
+        FORM_COUNT
+    };
 
-#define ALU_REG_FORMS(name, bits)                                                              \
-    OP_HANDLER(name##bits##_rr)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R##bits(v, op->src)));        \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_ri)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm));     \
-        OP_NEXT(v, op);                                                                        \
+#define ALU_REG_FORMS(name, bits)                                                          \
+    OP_HANDLER(name##bits##_rr)                                                            \
+    {                                                                                      \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R##bits(v, op->src)));    \
+        OP_NEXT(v, op);                                                                    \
+    }                                                                                      \
+    OP_HANDLER(name##bits##_ri)                                                            \
+    {                                                                                      \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm)); \
+        OP_NEXT(v, op);                                                                    \
     }
-#define ALU_MEM_FORMS(name, bits, tail, ea)                                                    \
-    OP_LOAD(name##bits##_rm##tail, bits, ea,                                                   \
-            SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), x)))                      \
-    OP_RMW(name##bits##_mr##tail, bits, ea, x = name##bits(v, x, R##bits(v, op->src)))         \
+#define ALU_MEM_FORMS(name, bits, tail, ea)                                            \
+    OP_LOAD(name##bits##_rm##tail, bits, ea,                                           \
+            SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), x)))              \
+    OP_RMW(name##bits##_mr##tail, bits, ea, x = name##bits(v, x, R##bits(v, op->src))) \
     OP_RMW(name##bits##_mi##tail, bits, ea, x = name##bits(v, x, (OP_UINT(bits))op->imm))
-#define ALU_ALL_FORMS(name, bits)                    \
-    ALU_REG_FORMS(name, bits)                        \
-    ALU_MEM_FORMS(name, bits, _b, op_la_base)        \
+#define ALU_ALL_FORMS(name, bits)             \
+    ALU_REG_FORMS(name, bits)                 \
+    ALU_MEM_FORMS(name, bits, _b, op_la_base) \
     ALU_MEM_FORMS(name, bits, _f, op_la_full)
 
-#define FLAG_REG_FORMS(name, bits)                                                             \
-    OP_HANDLER(name##bits##_rr)                                                                \
-    {                                                                                          \
-        name##bits(v, R##bits(v, op->dst), R##bits(v, op->src));                               \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_ri)                                                                \
-    {                                                                                          \
-        name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm);                            \
-        OP_NEXT(v, op);                                                                        \
+#define FLAG_REG_FORMS(name, bits)                                  \
+    OP_HANDLER(name##bits##_rr)                                     \
+    {                                                               \
+        name##bits(v, R##bits(v, op->dst), R##bits(v, op->src));    \
+        OP_NEXT(v, op);                                             \
+    }                                                               \
+    OP_HANDLER(name##bits##_ri)                                     \
+    {                                                               \
+        name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm); \
+        OP_NEXT(v, op);                                             \
     }
-#define FLAG_MEM_FORMS(name, bits, tail, ea)                                                   \
-    OP_LOAD(name##bits##_rm##tail, bits, ea, name##bits(v, R##bits(v, op->dst), x))            \
-    OP_LOAD(name##bits##_mr##tail, bits, ea, name##bits(v, x, R##bits(v, op->src)))            \
+#define FLAG_MEM_FORMS(name, bits, tail, ea)                                        \
+    OP_LOAD(name##bits##_rm##tail, bits, ea, name##bits(v, R##bits(v, op->dst), x)) \
+    OP_LOAD(name##bits##_mr##tail, bits, ea, name##bits(v, x, R##bits(v, op->src))) \
     OP_LOAD(name##bits##_mi##tail, bits, ea, name##bits(v, x, (OP_UINT(bits))op->imm))
-#define FLAG_ALL_FORMS(name, bits)                   \
-    FLAG_REG_FORMS(name, bits)                       \
-    FLAG_MEM_FORMS(name, bits, _b, op_la_base)       \
+#define FLAG_ALL_FORMS(name, bits)             \
+    FLAG_REG_FORMS(name, bits)                 \
+    FLAG_MEM_FORMS(name, bits, _b, op_la_base) \
     FLAG_MEM_FORMS(name, bits, _f, op_la_full)
 
-#define UNARY_ALL_FORMS(name, bits)                                                            \
-    OP_HANDLER(name##bits##_r)                                                                 \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst)));                             \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_RMW(name##bits##_m_b, bits, op_la_base, x = name##bits(v, x))                           \
+#define UNARY_ALL_FORMS(name, bits)                                  \
+    OP_HANDLER(name##bits##_r)                                       \
+    {                                                                \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst)));   \
+        OP_NEXT(v, op);                                              \
+    }                                                                \
+    OP_RMW(name##bits##_m_b, bits, op_la_base, x = name##bits(v, x)) \
     OP_RMW(name##bits##_m_f, bits, op_la_full, x = name##bits(v, x))
 
 #define FOUR(kind, name) kind(name, 8) kind(name, 16) kind(name, 32) kind(name, 64)
@@ -158,7 +150,7 @@ FOUR(FLAG_ALL_FORMS, test)
 FOUR(UNARY_ALL_FORMS, inc)
 FOUR(UNARY_ALL_FORMS, dec)
 FOUR(UNARY_ALL_FORMS, neg)
-FOUR(UNARY_ALL_FORMS, not)
+FOUR(UNARY_ALL_FORMS, not )
 
 /* XOR r, r and SUB r, r: the usual zero. */
 OP_HANDLER(zero_r)
@@ -170,21 +162,29 @@ OP_HANDLER(zero_r)
 
 /* --- picking --- */
 
-#define ALU_ROW(name, bits)                                                                    \
-    {                                                                                          \
-        name##bits##_rr, name##bits##_ri, name##bits##_rm_b, name##bits##_rm_f,                \
-            name##bits##_mr_b, name##bits##_mr_f, name##bits##_mi_b, name##bits##_mi_f         \
+#define ALU_ROW(name, bits)                                                                        \
+    {                                                                                              \
+        name##bits##_rr, name##bits##_ri, name##bits##_rm_b, name##bits##_rm_f, name##bits##_mr_b, \
+            name##bits##_mr_f, name##bits##_mi_b, name##bits##_mi_f                                \
     }
-#define ALU_ROWS(name) {ALU_ROW(name, 8), ALU_ROW(name, 16), ALU_ROW(name, 32), ALU_ROW(name, 64)}
-#define UNARY_ROW(name, bits) {name##bits##_r, name##bits##_m_b, name##bits##_m_f}
-#define UNARY_ROWS(name) \
-    {UNARY_ROW(name, 8), UNARY_ROW(name, 16), UNARY_ROW(name, 32), UNARY_ROW(name, 64)}
+#define ALU_ROWS(name)                                                            \
+    {                                                                             \
+        ALU_ROW(name, 8), ALU_ROW(name, 16), ALU_ROW(name, 32), ALU_ROW(name, 64) \
+    }
+#define UNARY_ROW(name, bits)                              \
+    {                                                      \
+        name##bits##_r, name##bits##_m_b, name##bits##_m_f \
+    }
+#define UNARY_ROWS(name)                                                                  \
+    {                                                                                     \
+        UNARY_ROW(name, 8), UNARY_ROW(name, 16), UNARY_ROW(name, 32), UNARY_ROW(name, 64) \
+    }
 
-static const op_fn binary_table[][4][FORM_COUNT] = {
-    ALU_ROWS(add), ALU_ROWS(or),  ALU_ROWS(adc), ALU_ROWS(sbb), ALU_ROWS(and),
-    ALU_ROWS(sub), ALU_ROWS(xor), ALU_ROWS(cmp), ALU_ROWS(test)};
+static const op_fn binary_table[][4][FORM_COUNT] = {ALU_ROWS(add), ALU_ROWS(or),  ALU_ROWS(adc),
+                                                    ALU_ROWS(sbb), ALU_ROWS(and), ALU_ROWS(sub),
+                                                    ALU_ROWS(xor), ALU_ROWS(cmp), ALU_ROWS(test)};
 static const op_fn unary_table[][4][3] = {UNARY_ROWS(inc), UNARY_ROWS(dec), UNARY_ROWS(neg),
-                                          UNARY_ROWS(not)};
+                                          UNARY_ROWS(not )};
 
 _Static_assert(INSN_TEST - INSN_ADD == 8 && INSN_NOT - INSN_INC == 3, "order of ops.def");
 
@@ -218,9 +218,8 @@ static void lower_binary(struct lower *lw, const struct insn *insn)
         ea = lower_mem(lw, insn, size, false);
         form += ea.is_full;
     }
-    op = lower_emit(lw, is_zeroing(insn)
-                            ? zero_r
-                            : binary_table[insn->op - INSN_ADD][lower_log2(size)][form]);
+    op = lower_emit(
+        lw, is_zeroing(insn) ? zero_r : binary_table[insn->op - INSN_ADD][lower_log2(size)][form]);
     lower_set_ea(op, &ea);
     op->imm = (uint64_t)insn->imm;
     op->dst = lower_reg(&insn->operand[0]);

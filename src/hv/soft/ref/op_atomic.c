@@ -67,46 +67,46 @@ static const struct op *atomic_end(struct vcpu *v, const struct op *op, struct a
 }
 
 /* body works on *p. */
-#define OP_ATOMIC(name, bits, ...)                                                             \
-    OP_COLD OP_HANDLER(name##_slow)                                                            \
-    {                                                                                          \
-        struct atomic_access access;                                                           \
-        OP_UINT(bits) *p = atomic_begin(v, op, op_la_base(v, op), (bits) / 8, &access);        \
-        __VA_ARGS__;                                                                           \
-        return atomic_end(v, op, &access);                                                     \
-    }                                                                                          \
-    OP_HANDLER(name)                                                                           \
-    {                                                                                          \
-        OP_UINT(bits) *p = mmu_hit(v, TLB_WRITE, op_la_base(v, op), (bits) / 8);               \
-        if (UNLIKELY(!p)) {                                                                    \
-            OP_TAIL return name##_slow(v, op);                                                 \
-        }                                                                                      \
-        __VA_ARGS__;                                                                           \
-        OP_NEXT(v, op);                                                                        \
+#define OP_ATOMIC(name, bits, ...)                                                      \
+    OP_COLD OP_HANDLER(name##_slow)                                                     \
+    {                                                                                   \
+        struct atomic_access access;                                                    \
+        OP_UINT(bits) *p = atomic_begin(v, op, op_la_base(v, op), (bits) / 8, &access); \
+        __VA_ARGS__;                                                                    \
+        return atomic_end(v, op, &access);                                              \
+    }                                                                                   \
+    OP_HANDLER(name)                                                                    \
+    {                                                                                   \
+        OP_UINT(bits) *p = mmu_hit(v, TLB_WRITE, op_la_base(v, op), (bits) / 8);        \
+        if (UNLIKELY(!p)) {                                                             \
+            OP_TAIL return name##_slow(v, op);                                          \
+        }                                                                               \
+        __VA_ARGS__;                                                                    \
+        OP_NEXT(v, op);                                                                 \
     }
 
 /* --- LOCK with one or two operands; `b` is masked where it is a bit index --- */
 
-#define LOCKED(name, ins, bits, sfx, k, mask)                                                  \
-    static inline void name##bits(struct vcpu *v, OP_UINT(bits) *p, OP_UINT(bits) b)           \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        b &= (OP_UINT(bits))(mask);                                                            \
-        __asm__ volatile(ASM_FLAGS_IN "lock; " ins sfx " %" k "2, %1; " ASM_FLAGS_OUT          \
-                         : "+&a"(f), "+m"(*p)                                                  \
-                         : "q"(b)                                                              \
-                         : "cc", "memory");                                                    \
-        v->aflags = f;                                                                         \
-    }                                                                                          \
-    OP_ATOMIC(name##bits##_mr, bits, name##bits(v, p, R##bits(v, op->src)))                    \
+#define LOCKED(name, ins, bits, sfx, k, mask)                                         \
+    static inline void name##bits(struct vcpu *v, OP_UINT(bits) * p, OP_UINT(bits) b) \
+    {                                                                                 \
+        uint16_t f = v->aflags;                                                       \
+        b &= (OP_UINT(bits))(mask);                                                   \
+        __asm__ volatile(ASM_FLAGS_IN "lock; " ins sfx " %" k "2, %1; " ASM_FLAGS_OUT \
+                         : "+&a"(f), "+m"(*p)                                         \
+                         : "q"(b)                                                     \
+                         : "cc", "memory");                                           \
+        v->aflags = f;                                                                \
+    }                                                                                 \
+    OP_ATOMIC(name##bits##_mr, bits, name##bits(v, p, R##bits(v, op->src)))           \
     OP_ATOMIC(name##bits##_mi, bits, name##bits(v, p, (OP_UINT(bits))op->imm))
 
-#define LOCKED_WIDE(name, ins, mask16, mask32, mask64)                                         \
-    LOCKED(name, ins, 16, "w", "w", mask16)                                                    \
-    LOCKED(name, ins, 32, "l", "k", mask32)                                                    \
+#define LOCKED_WIDE(name, ins, mask16, mask32, mask64) \
+    LOCKED(name, ins, 16, "w", "w", mask16)            \
+    LOCKED(name, ins, 32, "l", "k", mask32)            \
     LOCKED(name, ins, 64, "q", "q", mask64)
-#define LOCKED_ALU(name, ins)                                                                  \
-    LOCKED(name, ins, 8, "b", "b", UINT8_MAX)                                                  \
+#define LOCKED_ALU(name, ins)                 \
+    LOCKED(name, ins, 8, "b", "b", UINT8_MAX) \
     LOCKED_WIDE(name, ins, UINT16_MAX, UINT32_MAX, UINT64_MAX)
 
 LOCKED_ALU(add, "add")
@@ -120,21 +120,21 @@ LOCKED_WIDE(bts, "bts", 15, 31, 63)
 LOCKED_WIDE(btr, "btr", 15, 31, 63)
 LOCKED_WIDE(btc, "btc", 15, 31, 63)
 
-#define LOCKED_ONE(name, ins, bits, sfx)                                                       \
-    static inline void name##bits(struct vcpu *v, OP_UINT(bits) *p)                            \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__ volatile(ASM_FLAGS_IN "lock; " ins sfx " %1; " ASM_FLAGS_OUT                   \
-                         : "+&a"(f), "+m"(*p)                                                  \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
-        v->aflags = f;                                                                         \
-    }                                                                                          \
+#define LOCKED_ONE(name, ins, bits, sfx)                                     \
+    static inline void name##bits(struct vcpu *v, OP_UINT(bits) * p)         \
+    {                                                                        \
+        uint16_t f = v->aflags;                                              \
+        __asm__ volatile(ASM_FLAGS_IN "lock; " ins sfx " %1; " ASM_FLAGS_OUT \
+                         : "+&a"(f), "+m"(*p)                                \
+                         :                                                   \
+                         : "cc", "memory");                                  \
+        v->aflags = f;                                                       \
+    }                                                                        \
     OP_ATOMIC(name##bits##_m, bits, name##bits(v, p))
-#define LOCKED_ONES(name, ins)                                                                 \
-    LOCKED_ONE(name, ins, 8, "b")                                                              \
-    LOCKED_ONE(name, ins, 16, "w")                                                             \
-    LOCKED_ONE(name, ins, 32, "l")                                                             \
+#define LOCKED_ONES(name, ins)     \
+    LOCKED_ONE(name, ins, 8, "b")  \
+    LOCKED_ONE(name, ins, 16, "w") \
+    LOCKED_ONE(name, ins, 32, "l") \
     LOCKED_ONE(name, ins, 64, "q")
 LOCKED_ONES(inc, "inc")
 LOCKED_ONES(dec, "dec")
@@ -143,32 +143,33 @@ LOCKED_ONES(not, "not")
 
 /* --- XCHG, XADD, CMPXCHG: memory --- */
 
-#define EXCHANGE(bits, sfx, k)                                                                 \
-    OP_ATOMIC(xchg##bits##_m, bits,                                                            \
-              SET##bits(v, op->src, __atomic_exchange_n(p, R##bits(v, op->src), __ATOMIC_SEQ_CST))) \
-    static inline void xadd##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) *p)       \
-    {                                                                                          \
-        OP_UINT(bits) b = R##bits(v, op->src);                                                 \
-        uint16_t f;                                                                            \
-        __asm__ volatile("lock; xadd" sfx " %" k "2, %1; " ASM_FLAGS_OUT                       \
-                         : "=&a"(f), "+m"(*p), "+q"(b)                                         \
-                         :                                                                     \
-                         : "cc", "memory");                                                    \
-        v->aflags = f;                                                                         \
-        SET##bits(v, op->src, b);                                                              \
-    }                                                                                          \
-    OP_ATOMIC(xadd##bits##_m, bits, xadd##bits(v, op, p))                                      \
-    static inline void cmpxchg##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) *p)    \
-    {                                                                                          \
-        uint64_t rax = R64(v, RAX), f;                                                         \
-        __asm__ volatile("lock; cmpxchg" sfx " %" k "3, %1; movq %%rax, %2; " ASM_FLAGS_OUT    \
-                         "; xchgq %%rax, %2"                                                   \
-                         : "+&a"(rax), "+m"(*p), "=&r"(f)                                      \
-                         : "q"(R##bits(v, op->src))                                            \
-                         : "cc", "memory");                                                    \
-        v->aflags = (uint16_t)f;                                                               \
-        R64(v, RAX) = rax;                                                                     \
-    }                                                                                          \
+#define EXCHANGE(bits, sfx, k)                                                                \
+    OP_ATOMIC(                                                                                \
+        xchg##bits##_m, bits,                                                                 \
+        SET##bits(v, op->src, __atomic_exchange_n(p, R##bits(v, op->src), __ATOMIC_SEQ_CST))) \
+    static inline void xadd##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) * p)     \
+    {                                                                                         \
+        OP_UINT(bits) b = R##bits(v, op->src);                                                \
+        uint16_t f;                                                                           \
+        __asm__ volatile("lock; xadd" sfx " %" k "2, %1; " ASM_FLAGS_OUT                      \
+                         : "=&a"(f), "+m"(*p), "+q"(b)                                        \
+                         :                                                                    \
+                         : "cc", "memory");                                                   \
+        v->aflags = f;                                                                        \
+        SET##bits(v, op->src, b);                                                             \
+    }                                                                                         \
+    OP_ATOMIC(xadd##bits##_m, bits, xadd##bits(v, op, p))                                     \
+    static inline void cmpxchg##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) * p)  \
+    {                                                                                         \
+        uint64_t rax = R64(v, RAX), f;                                                        \
+        __asm__ volatile("lock; cmpxchg" sfx " %" k "3, %1; movq %%rax, %2; " ASM_FLAGS_OUT   \
+                         "; xchgq %%rax, %2"                                                  \
+                         : "+&a"(rax), "+m"(*p), "=&r"(f)                                     \
+                         : "q"(R##bits(v, op->src))                                           \
+                         : "cc", "memory");                                                   \
+        v->aflags = (uint16_t)f;                                                              \
+        R64(v, RAX) = rax;                                                                    \
+    }                                                                                         \
     OP_ATOMIC(cmpxchg##bits##_m, bits, cmpxchg##bits(v, op, p))
 EXCHANGE(8, "b", "b")
 EXCHANGE(16, "w", "w")
@@ -177,42 +178,42 @@ EXCHANGE(64, "q", "q")
 
 /* --- the same between registers --- */
 
-#define BETWEEN(bits, sfx, k)                                                                  \
-    OP_HANDLER(xchg##bits##_r)                                                                 \
-    {                                                                                          \
-        OP_UINT(bits) a = R##bits(v, op->dst), b = R##bits(v, op->src);                        \
-        SET##bits(v, op->dst, b);                                                              \
-        SET##bits(v, op->src, a);                                                              \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(xadd##bits##_r)                                                                 \
-    {                                                                                          \
-        OP_UINT(bits) a = R##bits(v, op->dst), b = R##bits(v, op->src);                        \
-        uint16_t f;                                                                            \
-        __asm__("xadd" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT                                 \
-                : "=&a"(f), "+q"(a), "+q"(b)                                                   \
-                :                                                                              \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        SET##bits(v, op->src, b);                                                              \
-        SET##bits(v, op->dst, a);                                                              \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(cmpxchg##bits##_r)                                                              \
-    {                                                                                          \
-        OP_UINT(bits) old = R##bits(v, op->dst), acc = R##bits(v, RAX);                        \
-        uint16_t f;                                                                            \
-        __asm__("cmp" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT                                  \
-                : "=&a"(f)                                                                     \
-                : "q"(acc), "q"(old)                                                           \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        if (old == acc) {                                                                      \
-            SET##bits(v, op->dst, R##bits(v, op->src));                                        \
-        } else {                                                                               \
-            SET##bits(v, RAX, old);                                                            \
-        }                                                                                      \
-        OP_NEXT(v, op);                                                                        \
+#define BETWEEN(bits, sfx, k)                                           \
+    OP_HANDLER(xchg##bits##_r)                                          \
+    {                                                                   \
+        OP_UINT(bits) a = R##bits(v, op->dst), b = R##bits(v, op->src); \
+        SET##bits(v, op->dst, b);                                       \
+        SET##bits(v, op->src, a);                                       \
+        OP_NEXT(v, op);                                                 \
+    }                                                                   \
+    OP_HANDLER(xadd##bits##_r)                                          \
+    {                                                                   \
+        OP_UINT(bits) a = R##bits(v, op->dst), b = R##bits(v, op->src); \
+        uint16_t f;                                                     \
+        __asm__("xadd" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT          \
+                : "=&a"(f), "+q"(a), "+q"(b)                            \
+                :                                                       \
+                : "cc");                                                \
+        v->aflags = f;                                                  \
+        SET##bits(v, op->src, b);                                       \
+        SET##bits(v, op->dst, a);                                       \
+        OP_NEXT(v, op);                                                 \
+    }                                                                   \
+    OP_HANDLER(cmpxchg##bits##_r)                                       \
+    {                                                                   \
+        OP_UINT(bits) old = R##bits(v, op->dst), acc = R##bits(v, RAX); \
+        uint16_t f;                                                     \
+        __asm__("cmp" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT           \
+                : "=&a"(f)                                              \
+                : "q"(acc), "q"(old)                                    \
+                : "cc");                                                \
+        v->aflags = f;                                                  \
+        if (old == acc) {                                               \
+            SET##bits(v, op->dst, R##bits(v, op->src));                 \
+        } else {                                                        \
+            SET##bits(v, RAX, old);                                     \
+        }                                                               \
+        OP_NEXT(v, op);                                                 \
     }
 BETWEEN(8, "b", "b")
 BETWEEN(16, "w", "w")
@@ -271,12 +272,22 @@ OP_HANDLER(cmpxchg16b_m)
 
 /* --- picking --- */
 
-#define LOCKED_CELL(name, bits) {name##bits##_mr, name##bits##_mi}
-#define LOCKED_ROW(name) \
-    {LOCKED_CELL(name, 8), LOCKED_CELL(name, 16), LOCKED_CELL(name, 32), LOCKED_CELL(name, 64)}
-#define BT_ROW(name) \
-    {{NULL, NULL}, LOCKED_CELL(name, 16), LOCKED_CELL(name, 32), LOCKED_CELL(name, 64)}
-#define SIZES(name, form) {name##8##form, name##16##form, name##32##form, name##64##form}
+#define LOCKED_CELL(name, bits)          \
+    {                                    \
+        name##bits##_mr, name##bits##_mi \
+    }
+#define LOCKED_ROW(name)                                                                          \
+    {                                                                                             \
+        LOCKED_CELL(name, 8), LOCKED_CELL(name, 16), LOCKED_CELL(name, 32), LOCKED_CELL(name, 64) \
+    }
+#define BT_ROW(name)                                                                      \
+    {                                                                                     \
+        {NULL, NULL}, LOCKED_CELL(name, 16), LOCKED_CELL(name, 32), LOCKED_CELL(name, 64) \
+    }
+#define SIZES(name, form)                                             \
+    {                                                                 \
+        name##8##form, name##16##form, name##32##form, name##64##form \
+    }
 
 static op_fn pick_locked(const struct insn *insn, unsigned size)
 {

@@ -4,71 +4,77 @@
 
 /* --- bit test: the index is taken modulo the operand size by the host --- */
 
-#define BT_OP(name, ins, bits, sfx, k)                                                         \
-    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) i)   \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__(ASM_FLAGS_IN ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                       \
-                : "+r"(a), "+&a"(f)                                                            \
-                : "r"(i)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_ri)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm));     \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_rr)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R##bits(v, op->src)));        \
-        OP_NEXT(v, op);                                                                        \
+#define BT_OP(name, ins, bits, sfx, k)                                                       \
+    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) i) \
+    {                                                                                        \
+        uint16_t f = v->aflags;                                                              \
+        __asm__(ASM_FLAGS_IN ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                     \
+                : "+r"(a), "+&a"(f)                                                          \
+                : "r"(i)                                                                     \
+                : "cc");                                                                     \
+        v->aflags = f;                                                                       \
+        return a;                                                                            \
+    }                                                                                        \
+    OP_HANDLER(name##bits##_ri)                                                              \
+    {                                                                                        \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm));   \
+        OP_NEXT(v, op);                                                                      \
+    }                                                                                        \
+    OP_HANDLER(name##bits##_rr)                                                              \
+    {                                                                                        \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R##bits(v, op->src)));      \
+        OP_NEXT(v, op);                                                                      \
     }
-#define BT_MEM(kind, name, bits)                                                               \
-    kind(name##bits##_mi, bits, op_la_base, x = name##bits(v, x, (OP_UINT(bits))op->imm))      \
-    kind(name##bits##_mr, bits, op_la_base, x = name##bits(v, x, R##bits(v, op->src)))
+#define BT_MEM(kind, name, bits)                                                          \
+    kind(name##bits##_mi, bits, op_la_base, x = name##bits(v, x, (OP_UINT(bits))op->imm)) \
+        kind(name##bits##_mr, bits, op_la_base, x = name##bits(v, x, R##bits(v, op->src)))
 
-#define BT(name, ins, kind)                                                                    \
-    BT_OP(name, ins, 16, "w", "w")                                                             \
-    BT_OP(name, ins, 32, "l", "k")                                                             \
-    BT_OP(name, ins, 64, "q", "q")                                                             \
-    BT_MEM(kind, name, 16)                                                                     \
-    BT_MEM(kind, name, 32)                                                                     \
+#define BT(name, ins, kind)        \
+    BT_OP(name, ins, 16, "w", "w") \
+    BT_OP(name, ins, 32, "l", "k") \
+    BT_OP(name, ins, 64, "q", "q") \
+    BT_MEM(kind, name, 16)         \
+    BT_MEM(kind, name, 32)         \
     BT_MEM(kind, name, 64)
 BT(bts, "bts", OP_RMW)
 BT(btr, "btr", OP_RMW)
 BT(btc, "btc", OP_RMW)
 
 /* BT writes nothing, not even the upper half of a 32-bit register. */
-#define BT_ONLY(bits, sfx, k)                                                                  \
-    static inline void bt##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) i)              \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__(ASM_FLAGS_IN "bt" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT                      \
-                : "+&a"(f)                                                                     \
-                : "r"(a), "r"(i)                                                               \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-    }                                                                                          \
-    OP_HANDLER(bt##bits##_ri)                                                                  \
-    {                                                                                          \
-        bt##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm);                              \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(bt##bits##_rr)                                                                  \
-    {                                                                                          \
-        bt##bits(v, R##bits(v, op->dst), R##bits(v, op->src));                                 \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_LOAD(bt##bits##_mi, bits, op_la_base, bt##bits(v, x, (OP_UINT(bits))op->imm))           \
+#define BT_ONLY(bits, sfx, k)                                                        \
+    static inline void bt##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) i)    \
+    {                                                                                \
+        uint16_t f = v->aflags;                                                      \
+        __asm__(ASM_FLAGS_IN "bt" sfx " %" k "2, %" k "1; " ASM_FLAGS_OUT            \
+                : "+&a"(f)                                                           \
+                : "r"(a), "r"(i)                                                     \
+                : "cc");                                                             \
+        v->aflags = f;                                                               \
+    }                                                                                \
+    OP_HANDLER(bt##bits##_ri)                                                        \
+    {                                                                                \
+        bt##bits(v, R##bits(v, op->dst), (OP_UINT(bits))op->imm);                    \
+        OP_NEXT(v, op);                                                              \
+    }                                                                                \
+    OP_HANDLER(bt##bits##_rr)                                                        \
+    {                                                                                \
+        bt##bits(v, R##bits(v, op->dst), R##bits(v, op->src));                       \
+        OP_NEXT(v, op);                                                              \
+    }                                                                                \
+    OP_LOAD(bt##bits##_mi, bits, op_la_base, bt##bits(v, x, (OP_UINT(bits))op->imm)) \
     OP_LOAD(bt##bits##_mr, bits, op_la_base, bt##bits(v, x, R##bits(v, op->src)))
 BT_ONLY(16, "w", "w")
 BT_ONLY(32, "l", "k")
 BT_ONLY(64, "q", "q")
 
-#define BT_CELL(name, bits) {name##bits##_ri, name##bits##_rr, name##bits##_mi, name##bits##_mr}
-#define BT_ROW(name)        {BT_CELL(name, 16), BT_CELL(name, 32), BT_CELL(name, 64)}
+#define BT_CELL(name, bits)                                                \
+    {                                                                      \
+        name##bits##_ri, name##bits##_rr, name##bits##_mi, name##bits##_mr \
+    }
+#define BT_ROW(name)                                            \
+    {                                                           \
+        BT_CELL(name, 16), BT_CELL(name, 32), BT_CELL(name, 64) \
+    }
 static const op_fn bt_table[4][3][4] = {BT_ROW(bt), BT_ROW(bts), BT_ROW(btr), BT_ROW(btc)};
 _Static_assert(INSN_BTC - INSN_BT == 3 && INSN_BTS - INSN_BT == 1, "order of ops.def");
 
@@ -121,27 +127,27 @@ static void lower_bt(struct lower *lw, const struct insn *insn)
 
 /* BSF and BSR leave the destination alone if the source is 0; what a 32-bit form does to the upper
  * half then differs by vendor: the whole register goes through the host's instruction. */
-#define SCAN(name, ins, bits, sfx, k)                                                          \
-    static inline void name##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) b)        \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        uint64_t a = R64(v, op->dst);                                                          \
-        __asm__(ASM_FLAGS_IN ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                       \
-                : "+&r"(a), "+&a"(f)                                                           \
-                : "r"(b)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        R64(v, op->dst) = a;                                                                   \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_r)                                                                 \
-    {                                                                                          \
-        name##bits(v, op, R##bits(v, op->src));                                                \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
+#define SCAN(name, ins, bits, sfx, k)                                                   \
+    static inline void name##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) b) \
+    {                                                                                   \
+        uint16_t f = v->aflags;                                                         \
+        uint64_t a = R64(v, op->dst);                                                   \
+        __asm__(ASM_FLAGS_IN ins sfx " %" k "2, %" k "0; " ASM_FLAGS_OUT                \
+                : "+&r"(a), "+&a"(f)                                                    \
+                : "r"(b)                                                                \
+                : "cc");                                                                \
+        v->aflags = f;                                                                  \
+        R64(v, op->dst) = a;                                                            \
+    }                                                                                   \
+    OP_HANDLER(name##bits##_r)                                                          \
+    {                                                                                   \
+        name##bits(v, op, R##bits(v, op->src));                                         \
+        OP_NEXT(v, op);                                                                 \
+    }                                                                                   \
     OP_LOAD(name##bits##_m, bits, op_la_base, name##bits(v, op, x))
-#define SCANS(name, ins)                                                                       \
-    SCAN(name, ins, 16, "w", "w")                                                              \
-    SCAN(name, ins, 32, "l", "k")                                                              \
+#define SCANS(name, ins)          \
+    SCAN(name, ins, 16, "w", "w") \
+    SCAN(name, ins, 32, "l", "k") \
     SCAN(name, ins, 64, "q", "q")
 SCANS(bsf, "bsf")
 SCANS(bsr, "bsr")
@@ -149,31 +155,37 @@ SCANS(tzcnt, "tzcnt")
 SCANS(lzcnt, "lzcnt")
 SCANS(popcnt, "popcnt")
 
-#define SCAN_CELL(name, bits) {name##bits##_r, name##bits##_m}
-#define SCAN_ROW(name)        {SCAN_CELL(name, 16), SCAN_CELL(name, 32), SCAN_CELL(name, 64)}
+#define SCAN_CELL(name, bits)          \
+    {                                  \
+        name##bits##_r, name##bits##_m \
+    }
+#define SCAN_ROW(name)                                                \
+    {                                                                 \
+        SCAN_CELL(name, 16), SCAN_CELL(name, 32), SCAN_CELL(name, 64) \
+    }
 static const op_fn scan_table[5][3][2] = {SCAN_ROW(bsf), SCAN_ROW(bsr), SCAN_ROW(tzcnt),
                                           SCAN_ROW(lzcnt), SCAN_ROW(popcnt)};
 _Static_assert(INSN_POPCNT - INSN_BSF == 4 && INSN_TZCNT - INSN_BSF == 2, "order of ops.def");
 
 /* CRC32: no flags; the destination is 32 bits, zero-extended. */
-#define CRC(bits, sfx, k)                                                                      \
-    static inline void crc##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) b)         \
-    {                                                                                          \
-        uint64_t a = R32(v, op->dst);                                                          \
-        if (bits == 64) {                                                                      \
-            __asm__("crc32q %q1, %0" : "+r"(a) : "r"((uint64_t)b));                            \
-        } else {                                                                               \
-            uint32_t a32 = (uint32_t)a;                                                        \
-            __asm__("crc32" sfx " %" k "1, %0" : "+r"(a32) : "q"(b));                          \
-            a = a32;                                                                           \
-        }                                                                                      \
-        R64(v, op->dst) = a;                                                                   \
-    }                                                                                          \
-    OP_HANDLER(crc##bits##_r)                                                                  \
-    {                                                                                          \
-        crc##bits(v, op, R##bits(v, op->src));                                                 \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
+#define CRC(bits, sfx, k)                                                              \
+    static inline void crc##bits(struct vcpu *v, const struct op *op, OP_UINT(bits) b) \
+    {                                                                                  \
+        uint64_t a = R32(v, op->dst);                                                  \
+        if (bits == 64) {                                                              \
+            __asm__("crc32q %q1, %0" : "+r"(a) : "r"((uint64_t)b));                    \
+        } else {                                                                       \
+            uint32_t a32 = (uint32_t)a;                                                \
+            __asm__("crc32" sfx " %" k "1, %0" : "+r"(a32) : "q"(b));                  \
+            a = a32;                                                                   \
+        }                                                                              \
+        R64(v, op->dst) = a;                                                           \
+    }                                                                                  \
+    OP_HANDLER(crc##bits##_r)                                                          \
+    {                                                                                  \
+        crc##bits(v, op, R##bits(v, op->src));                                         \
+        OP_NEXT(v, op);                                                                \
+    }                                                                                  \
     OP_LOAD(crc##bits##_m, bits, op_la_base, crc##bits(v, op, x))
 CRC(8, "b", "b")
 CRC(16, "w", "w")

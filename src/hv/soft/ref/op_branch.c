@@ -14,35 +14,35 @@ static inline struct block_link *links_of(const struct op *op)
     return (struct block_link *)(uintptr_t)(op + 1);
 }
 
-#define ENTER_BLOCK(v, b)                       \
-    do {                                        \
-        const struct block *b_ = (b);           \
-        (v)->block = b_;                        \
-        (v)->stats.insns += b_->insn_count;     \
-        OP_GO((v), b_->op);                     \
+#define ENTER_BLOCK(v, b)                   \
+    do {                                    \
+        const struct block *b_ = (b);       \
+        (v)->block = b_;                    \
+        (v)->stats.insns += b_->insn_count; \
+        OP_GO((v), b_->op);                 \
     } while (0)
 
-#define FOLLOW(v, link_, gen_)                                           \
-    do {                                                                 \
-        struct block_link *l_ = (link_);                                 \
-        if (LIKELY(l_->gen == (gen_) && !vcpu_poll(v))) {                \
-            ENTER_BLOCK((v), l_->to);                                    \
-        }                                                                \
-        (v)->rip = l_->rip;                                              \
-        (v)->link = l_;                                                  \
-        return NULL;                                                     \
+#define FOLLOW(v, link_, gen_)                            \
+    do {                                                  \
+        struct block_link *l_ = (link_);                  \
+        if (LIKELY(l_->gen == (gen_) && !vcpu_poll(v))) { \
+            ENTER_BLOCK((v), l_->to);                     \
+        }                                                 \
+        (v)->rip = l_->rip;                               \
+        (v)->link = l_;                                   \
+        return NULL;                                      \
     } while (0)
 
-#define JUMP_TO(v, target)                                               \
-    do {                                                                 \
-        uint64_t t_ = (target);                                          \
-        const struct block_slot *s_ = &(v)->lookup[BLOCK_SLOT_OF(t_)];   \
+#define JUMP_TO(v, target)                                                       \
+    do {                                                                         \
+        uint64_t t_ = (target);                                                  \
+        const struct block_slot *s_ = &(v)->lookup[BLOCK_SLOT_OF(t_)];           \
         if (LIKELY(s_->rip == t_ && s_->tag == (v)->rip_tag && !vcpu_poll(v))) { \
-            ENTER_BLOCK((v), s_->to);                                    \
-        }                                                                \
-        (v)->rip = t_;                                                   \
-        (v)->link = NULL;                                                \
-        return NULL;                                                     \
+            ENTER_BLOCK((v), s_->to);                                            \
+        }                                                                        \
+        (v)->rip = t_;                                                           \
+        (v)->link = NULL;                                                        \
+        return NULL;                                                             \
     } while (0)
 
 /* --- direct --- */
@@ -57,20 +57,20 @@ OP_HANDLER(jmp_far)
     FOLLOW(v, links_of(op), v->map_gen);
 }
 
-#define JCC(cc)                                                          \
-    OP_HANDLER(jcc_near_##cc)                                            \
-    {                                                                    \
-        if (COND_##cc(v->aflags)) {                                      \
-            FOLLOW(v, links_of(op), v->code_gen);                        \
-        }                                                                \
-        FOLLOW(v, links_of(op) + 1, v->code_gen);                        \
-    }                                                                    \
-    OP_HANDLER(jcc_far_##cc)                                             \
-    {                                                                    \
-        if (COND_##cc(v->aflags)) {                                      \
-            FOLLOW(v, links_of(op), v->map_gen);                         \
-        }                                                                \
-        FOLLOW(v, links_of(op) + 1, v->map_gen);                         \
+#define JCC(cc)                                   \
+    OP_HANDLER(jcc_near_##cc)                     \
+    {                                             \
+        if (COND_##cc(v->aflags)) {               \
+            FOLLOW(v, links_of(op), v->code_gen); \
+        }                                         \
+        FOLLOW(v, links_of(op) + 1, v->code_gen); \
+    }                                             \
+    OP_HANDLER(jcc_far_##cc)                      \
+    {                                             \
+        if (COND_##cc(v->aflags)) {               \
+            FOLLOW(v, links_of(op), v->map_gen);  \
+        }                                         \
+        FOLLOW(v, links_of(op) + 1, v->map_gen);  \
     }
 COND_ALL(JCC)
 
@@ -91,8 +91,7 @@ OP_HANDLER(loop_any)
     } else {
         count = op->imm == 2 ? (count & ~mask) | ((count - 1) & mask) : (count - 1) & mask;
         v->gpr[GPR_RCX] = count;
-        is_taken = (count & mask) != 0 &&
-                   (op->disp == INSN_LOOP || zf == (op->disp == INSN_LOOPE));
+        is_taken = (count & mask) != 0 && (op->disp == INSN_LOOP || zf == (op->disp == INSN_LOOPE));
     }
     FOLLOW(v, links_of(op) + !is_taken, v->map_gen);
 }
@@ -108,17 +107,17 @@ OP_COLD OP_HANDLER(call_slow)
     return NULL;
 }
 
-#define CALL(name, gen)                                                  \
-    OP_HANDLER(name)                                                     \
-    {                                                                    \
-        uint64_t la = R64(v, RSP) - 8;                                   \
-        void *p = mmu_hit(v, TLB_WRITE, la, 8);                          \
-        if (UNLIKELY(!p)) {                                              \
-            OP_TAIL return call_slow(v, op);                             \
-        }                                                                \
-        memcpy(p, &op->imm, 8);                                          \
-        R64(v, RSP) = la;                                                \
-        FOLLOW(v, links_of(op), v->gen);                                 \
+#define CALL(name, gen)                         \
+    OP_HANDLER(name)                            \
+    {                                           \
+        uint64_t la = R64(v, RSP) - 8;          \
+        void *p = mmu_hit(v, TLB_WRITE, la, 8); \
+        if (UNLIKELY(!p)) {                     \
+            OP_TAIL return call_slow(v, op);    \
+        }                                       \
+        memcpy(p, &op->imm, 8);                 \
+        R64(v, RSP) = la;                       \
+        FOLLOW(v, links_of(op), v->gen);        \
     }
 CALL(call_near, code_gen)
 CALL(call_far, map_gen)
@@ -230,7 +229,8 @@ static enum ref_result ret_any(struct vcpu *v, const struct insn *insn)
         bool is_wide = v->seg[SEG_SS].attr & SEG_ATTR_DB;
         uint64_t sp = v->gpr[GPR_RSP] + (uint16_t)insn->imm;
 
-        v->gpr[GPR_RSP] = is_wide ? (uint32_t)sp : (v->gpr[GPR_RSP] & ~UINT64_C(0xffff)) | (uint16_t)sp;
+        v->gpr[GPR_RSP] =
+            is_wide ? (uint32_t)sp : (v->gpr[GPR_RSP] & ~UINT64_C(0xffff)) | (uint16_t)sp;
     }
     v->rip = target;
     return REF_JUMP;
@@ -268,29 +268,32 @@ static uint64_t branch_target(const struct lower *lw, const struct insn *insn)
 }
 
 /* Two op slots hold two links. */
-static void emit_links(struct lower *lw, uint64_t taken, uint64_t not_taken)
+static void emit_links(struct lower *lw, uint64_t taken, uint64_t not_taken, bool near)
 {
     struct block_link *link = (struct block_link *)(void *)&lw->op[lw->count];
 
     _Static_assert(2 * sizeof(*link) <= 2 * sizeof(struct op), "links fit");
     lw->count += 2;
-    link[0] = (struct block_link){.rip = taken};
-    link[1] = (struct block_link){.rip = not_taken};
+    link[0] = (struct block_link){.rip = taken, .is_near = near};
+    link[1] = (struct block_link){.rip = not_taken, .is_near = near};
     lw->is_end = true;
     lw->is_closed = true;
 }
 
 void ref_lower_end(struct lower *lw)
 {
+    bool near = is_near(lw, lw->next_rip);
+
     lw->rip = lw->next_rip;
-    lower_emit(lw, is_near(lw, lw->next_rip) ? jmp_near : jmp_far);
-    emit_links(lw, lw->next_rip, 0);
+    lower_emit(lw, near ? jmp_near : jmp_far);
+    emit_links(lw, lw->next_rip, 0, near);
 }
 
 static void lower_direct(struct lower *lw, const struct insn *insn)
 {
     uint64_t target = branch_target(lw, insn);
     bool is_far = !is_near(lw, target) || !is_near(lw, lw->next_rip);
+    bool is_direct = insn->op == INSN_JMP || insn->op == INSN_JCC || insn->op == INSN_CALL;
     struct op *op;
 
     switch (insn->op) {
@@ -308,7 +311,7 @@ static void lower_direct(struct lower *lw, const struct insn *insn)
         op->disp = insn->op;
         break;
     }
-    emit_links(lw, target, lw->next_rip);
+    emit_links(lw, target, lw->next_rip, !is_far && is_direct);
 }
 
 static void lower_indirect(struct lower *lw, const struct insn *insn)

@@ -6,29 +6,29 @@
 
 /* --- MOV --- */
 
-#define MOV_FORMS(bits)                                                                        \
-    OP_HANDLER(mov##bits##_rr)                                                                 \
-    {                                                                                          \
-        SET##bits(v, op->dst, R##bits(v, op->src));                                            \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(mov##bits##_ri)                                                                 \
-    {                                                                                          \
-        SET##bits(v, op->dst, op->imm);                                                        \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_LOAD(mov##bits##_rm_b, bits, op_la_base, SET##bits(v, op->dst, x))                      \
-    OP_LOAD(mov##bits##_rm_f, bits, op_la_full, SET##bits(v, op->dst, x))                      \
-    OP_STORE(mov##bits##_mr_b, bits, op_la_base, x = R##bits(v, op->src))                      \
-    OP_STORE(mov##bits##_mr_f, bits, op_la_full, x = R##bits(v, op->src))                      \
-    OP_STORE(mov##bits##_mi_b, bits, op_la_base, x = (OP_UINT(bits))op->imm)                   \
+#define MOV_FORMS(bits)                                                      \
+    OP_HANDLER(mov##bits##_rr)                                               \
+    {                                                                        \
+        SET##bits(v, op->dst, R##bits(v, op->src));                          \
+        OP_NEXT(v, op);                                                      \
+    }                                                                        \
+    OP_HANDLER(mov##bits##_ri)                                               \
+    {                                                                        \
+        SET##bits(v, op->dst, op->imm);                                      \
+        OP_NEXT(v, op);                                                      \
+    }                                                                        \
+    OP_LOAD(mov##bits##_rm_b, bits, op_la_base, SET##bits(v, op->dst, x))    \
+    OP_LOAD(mov##bits##_rm_f, bits, op_la_full, SET##bits(v, op->dst, x))    \
+    OP_STORE(mov##bits##_mr_b, bits, op_la_base, x = R##bits(v, op->src))    \
+    OP_STORE(mov##bits##_mr_f, bits, op_la_full, x = R##bits(v, op->src))    \
+    OP_STORE(mov##bits##_mi_b, bits, op_la_base, x = (OP_UINT(bits))op->imm) \
     OP_STORE(mov##bits##_mi_f, bits, op_la_full, x = (OP_UINT(bits))op->imm)
 FOUR(MOV_FORMS)
 
-#define MOV_ROW(bits)                                                                          \
-    {                                                                                          \
-        mov##bits##_rr, mov##bits##_ri, mov##bits##_rm_b, mov##bits##_rm_f, mov##bits##_mr_b,  \
-            mov##bits##_mr_f, mov##bits##_mi_b, mov##bits##_mi_f                               \
+#define MOV_ROW(bits)                                                                         \
+    {                                                                                         \
+        mov##bits##_rr, mov##bits##_ri, mov##bits##_rm_b, mov##bits##_rm_f, mov##bits##_mr_b, \
+            mov##bits##_mr_f, mov##bits##_mi_b, mov##bits##_mi_f                              \
     }
 static const op_fn mov_table[4][8] = {MOV_ROW(8), MOV_ROW(16), MOV_ROW(32), MOV_ROW(64)};
 
@@ -53,13 +53,13 @@ static void lower_plain_mov(struct lower *lw, const struct insn *insn)
 
 /* --- MOVZX, MOVSX, MOVSXD --- */
 
-#define EXTEND(name, from, to, cast)                                                           \
-    OP_HANDLER(name##from##_##to##_r)                                                          \
-    {                                                                                          \
-        SET##to(v, op->dst, (cast)R##from(v, op->src));                                        \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_LOAD(name##from##_##to##_b, from, op_la_base, SET##to(v, op->dst, (cast)x))             \
+#define EXTEND(name, from, to, cast)                                               \
+    OP_HANDLER(name##from##_##to##_r)                                              \
+    {                                                                              \
+        SET##to(v, op->dst, (cast)R##from(v, op->src));                            \
+        OP_NEXT(v, op);                                                            \
+    }                                                                              \
+    OP_LOAD(name##from##_##to##_b, from, op_la_base, SET##to(v, op->dst, (cast)x)) \
     OP_LOAD(name##from##_##to##_f, from, op_la_full, SET##to(v, op->dst, (cast)x))
 #define EXTEND_TO(name, from, cast) \
     EXTEND(name, from, 16, cast) EXTEND(name, from, 32, cast) EXTEND(name, from, 64, cast)
@@ -69,10 +69,14 @@ EXTEND_TO(sx, 8, int8_t)
 EXTEND_TO(sx, 16, int16_t)
 EXTEND_TO(sx, 32, int32_t)
 
-#define EXTEND_CELL(name, from, to) \
-    {name##from##_##to##_r, name##from##_##to##_b, name##from##_##to##_f}
-#define EXTEND_ROW(name, from) \
-    {EXTEND_CELL(name, from, 16), EXTEND_CELL(name, from, 32), EXTEND_CELL(name, from, 64)}
+#define EXTEND_CELL(name, from, to)                                         \
+    {                                                                       \
+        name##from##_##to##_r, name##from##_##to##_b, name##from##_##to##_f \
+    }
+#define EXTEND_ROW(name, from)                                                                \
+    {                                                                                         \
+        EXTEND_CELL(name, from, 16), EXTEND_CELL(name, from, 32), EXTEND_CELL(name, from, 64) \
+    }
 static const op_fn zx_table[2][3][3] = {EXTEND_ROW(zx, 8), EXTEND_ROW(zx, 16)};
 static const op_fn sx_table[3][3][3] = {EXTEND_ROW(sx, 8), EXTEND_ROW(sx, 16), EXTEND_ROW(sx, 32)};
 
@@ -87,7 +91,8 @@ static void lower_extend(struct lower *lw, const struct insn *insn)
         ea = lower_mem(lw, insn, s->size, false);
         form = 1u + ea.is_full;
     }
-    op = lower_emit(lw, insn->op == INSN_MOVZX ? zx_table[from][to][form] : sx_table[from][to][form]);
+    op = lower_emit(lw,
+                    insn->op == INSN_MOVZX ? zx_table[from][to][form] : sx_table[from][to][form]);
     lower_set_ea(op, &ea);
     op->dst = lower_reg(&insn->operand[0]);
     op->src = lower_reg(s);
@@ -150,23 +155,23 @@ static void lower_lea(struct lower *lw, const struct insn *insn)
 
 /* --- CMOVcc, SETcc --- */
 
-#define CMOV(cc)                                                                               \
-    OP_HANDLER(cmov32_##cc)                                                                    \
-    {                                                                                          \
-        uint32_t a = R32(v, op->dst), b = R32(v, op->src);                                     \
-        R64(v, op->dst) = COND_##cc(v->aflags) ? b : a;                                        \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(cmov64_##cc)                                                                    \
-    {                                                                                          \
-        uint64_t a = R64(v, op->dst), b = R64(v, op->src);                                     \
-        R64(v, op->dst) = COND_##cc(v->aflags) ? b : a;                                        \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(set_##cc)                                                                       \
-    {                                                                                          \
-        R8(v, op->dst) = !!(COND_##cc(v->aflags));                                             \
-        OP_NEXT(v, op);                                                                        \
+#define CMOV(cc)                                           \
+    OP_HANDLER(cmov32_##cc)                                \
+    {                                                      \
+        uint32_t a = R32(v, op->dst), b = R32(v, op->src); \
+        R64(v, op->dst) = COND_##cc(v->aflags) ? b : a;    \
+        OP_NEXT(v, op);                                    \
+    }                                                      \
+    OP_HANDLER(cmov64_##cc)                                \
+    {                                                      \
+        uint64_t a = R64(v, op->dst), b = R64(v, op->src); \
+        R64(v, op->dst) = COND_##cc(v->aflags) ? b : a;    \
+        OP_NEXT(v, op);                                    \
+    }                                                      \
+    OP_HANDLER(set_##cc)                                   \
+    {                                                      \
+        R8(v, op->dst) = !!(COND_##cc(v->aflags));         \
+        OP_NEXT(v, op);                                    \
     }
 COND_ALL(CMOV)
 
@@ -185,9 +190,12 @@ OP_HANDLER(cmov16_r)
     OP_NEXT(v, op);
 }
 
-OP_LOAD(cmov16_m, 16, op_la_base, SET16(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R16(v, op->dst)))
-OP_LOAD(cmov32_m, 32, op_la_base, SET32(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R32(v, op->dst)))
-OP_LOAD(cmov64_m, 64, op_la_base, SET64(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R64(v, op->dst)))
+OP_LOAD(cmov16_m, 16, op_la_base,
+        SET16(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R16(v, op->dst)))
+OP_LOAD(cmov32_m, 32, op_la_base,
+        SET32(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R32(v, op->dst)))
+OP_LOAD(cmov64_m, 64, op_la_base,
+        SET64(v, op->dst, op_cond(v->aflags, (unsigned)op->imm) ? x : R64(v, op->dst)))
 OP_STORE(set_m, 8, op_la_base, x = op_cond(v->aflags, (unsigned)op->imm))
 
 static void lower_cmov(struct lower *lw, const struct insn *insn)
@@ -247,19 +255,19 @@ OP_HANDLER(bswap64)
     OP_NEXT(v, op);
 }
 
-#define MOVBE(bits)                                                                            \
+#define MOVBE(bits)                                                                              \
     OP_LOAD(movbe##bits##_rm, bits, op_la_base, SET##bits(v, op->dst, __builtin_bswap##bits(x))) \
     OP_STORE(movbe##bits##_mr, bits, op_la_base, x = __builtin_bswap##bits(R##bits(v, op->src)))
-MOVBE(16) MOVBE(32) MOVBE(64)
+MOVBE(16)
+MOVBE(32) MOVBE(64)
 
-static void lower_movbe(struct lower *lw, const struct insn *insn)
+    static void lower_movbe(struct lower *lw, const struct insn *insn)
 {
     static const op_fn table[2][3] = {{movbe16_rm, movbe32_rm, movbe64_rm},
                                       {movbe16_mr, movbe32_mr, movbe64_mr}};
     unsigned size = insn->operand[0].size;
     struct lower_ea ea = lower_mem(lw, insn, size, true);
-    struct op *op =
-        lower_emit(lw, table[insn->operand[0].kind == INSN_MEM][lower_log2(size) - 1]);
+    struct op *op = lower_emit(lw, table[insn->operand[0].kind == INSN_MEM][lower_log2(size) - 1]);
 
     lower_set_ea(op, &ea);
     op->dst = lower_reg(&insn->operand[0]);

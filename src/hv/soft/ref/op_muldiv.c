@@ -11,20 +11,20 @@ __extension__ typedef unsigned __int128 wide_uint;
 
 /* --- rDX:rAX = rAX * x --- */
 
-#define WIDE_MUL(name, ins, bits, sfx, k)                                                      \
-    static inline void name##bits(struct vcpu *v, OP_UINT(bits) x)                             \
-    {                                                                                          \
-        OP_UINT(bits) lo = R##bits(v, RAX), hi;                                                \
-        uint16_t f = v->aflags;                                                                \
-        /* AX is taken: flags in through DX, out through CX */                                 \
-        __asm__("xchgq %%rax, %%rdx; " ASM_FLAGS_IN "xchgq %%rax, %%rdx; " ins sfx             \
-                " %" k "3; movq %%rax, %%rcx; " ASM_FLAGS_OUT "; xchgq %%rax, %%rcx"           \
-                : "+a"(lo), "=d"(hi), "=&c"(f)                                                 \
-                : "r"(x), "1"(f)                                                               \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        SET##bits(v, RAX, lo);                                                                 \
-        SET##bits(v, RDX, hi);                                                                 \
+#define WIDE_MUL(name, ins, bits, sfx, k)                                                 \
+    static inline void name##bits(struct vcpu *v, OP_UINT(bits) x)                        \
+    {                                                                                     \
+        OP_UINT(bits) lo = R##bits(v, RAX), hi;                                           \
+        uint16_t f = v->aflags;                                                           \
+        /* AX is taken: flags in through DX, out through CX */                            \
+        __asm__("xchgq %%rax, %%rdx; " ASM_FLAGS_IN "xchgq %%rax, %%rdx; " ins sfx " %" k \
+                "3; movq %%rax, %%rcx; " ASM_FLAGS_OUT "; xchgq %%rax, %%rcx"             \
+                : "+a"(lo), "=d"(hi), "=&c"(f)                                            \
+                : "r"(x), "1"(f)                                                          \
+                : "cc");                                                                  \
+        v->aflags = f;                                                                    \
+        SET##bits(v, RAX, lo);                                                            \
+        SET##bits(v, RDX, hi);                                                            \
     }
 WIDE_MUL(mul, "mul", 16, "w", "w")
 WIDE_MUL(mul, "mul", 32, "l", "k")
@@ -33,18 +33,18 @@ WIDE_MUL(imul, "imul", 16, "w", "w")
 WIDE_MUL(imul, "imul", 32, "l", "k")
 WIDE_MUL(imul, "imul", 64, "q", "q")
 
-#define BYTE_MUL(name, ins)                                                                    \
-    static inline void name##8(struct vcpu *v, uint8_t x)                                      \
-    {                                                                                          \
-        uint64_t lo = R8(v, RAX);                                                              \
-        uint64_t f = v->aflags;                                                                \
-        __asm__("xchgq %%rax, %1; " ASM_FLAGS_IN "xchgq %%rax, %1; " ins "b %b2; "             \
-                "movq %%rax, %1; " ASM_FLAGS_OUT "; xchgq %%rax, %1"                           \
-                : "+a"(lo), "+&r"(f)                                                           \
-                : "q"(x)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = (uint16_t)f;                                                               \
-        SET16(v, RAX, lo);                                                                     \
+#define BYTE_MUL(name, ins)                                                        \
+    static inline void name##8(struct vcpu * v, uint8_t x)                         \
+    {                                                                              \
+        uint64_t lo = R8(v, RAX);                                                  \
+        uint64_t f = v->aflags;                                                    \
+        __asm__("xchgq %%rax, %1; " ASM_FLAGS_IN "xchgq %%rax, %1; " ins "b %b2; " \
+                "movq %%rax, %1; " ASM_FLAGS_OUT "; xchgq %%rax, %1"               \
+                : "+a"(lo), "+&r"(f)                                               \
+                : "q"(x)                                                           \
+                : "cc");                                                           \
+        v->aflags = (uint16_t)f;                                                   \
+        SET16(v, RAX, lo);                                                         \
     }
 BYTE_MUL(mul, "mul")
 BYTE_MUL(imul, "imul")
@@ -56,25 +56,25 @@ OP_COLD _Noreturn static void raise_divide(struct vcpu *v)
     vcpu_raise(v, EXC_DE);
 }
 
-#define DIV_FLAGS(ins, bits, sfx, k)                                                           \
-    OP_UINT(bits) lo = R##bits(v, RAX), hi = R##bits(v, RDX);                                  \
-    uint64_t f = v->aflags;                                                                    \
-    __asm__("xchgq %%rax, %2; " ASM_FLAGS_IN "xchgq %%rax, %2; " ins sfx " %" k "3; "          \
-            "movq %%rax, %2; " ASM_FLAGS_OUT "; xchgq %%rax, %2"                               \
-            : "+a"(lo), "+d"(hi), "+&r"(f)                                                     \
-            : "r"(x)                                                                           \
-            : "cc");                                                                           \
-    v->aflags = (uint16_t)f;                                                                   \
-    SET##bits(v, RAX, lo);                                                                     \
+#define DIV_FLAGS(ins, bits, sfx, k)                                                  \
+    OP_UINT(bits) lo = R##bits(v, RAX), hi = R##bits(v, RDX);                         \
+    uint64_t f = v->aflags;                                                           \
+    __asm__("xchgq %%rax, %2; " ASM_FLAGS_IN "xchgq %%rax, %2; " ins sfx " %" k "3; " \
+            "movq %%rax, %2; " ASM_FLAGS_OUT "; xchgq %%rax, %2"                      \
+            : "+a"(lo), "+d"(hi), "+&r"(f)                                            \
+            : "r"(x)                                                                  \
+            : "cc");                                                                  \
+    v->aflags = (uint16_t)f;                                                          \
+    SET##bits(v, RAX, lo);                                                            \
     SET##bits(v, RDX, hi)
 
-#define UNSIGNED_DIV(bits, sfx, k)                                                             \
-    static inline void div##bits(struct vcpu *v, OP_UINT(bits) x)                              \
-    {                                                                                          \
-        if (UNLIKELY(R##bits(v, RDX) >= x)) { /* includes x == 0 */                            \
-            raise_divide(v);                                                                   \
-        }                                                                                      \
-        DIV_FLAGS("div", bits, sfx, k);                                                        \
+#define UNSIGNED_DIV(bits, sfx, k)                                  \
+    static inline void div##bits(struct vcpu *v, OP_UINT(bits) x)   \
+    {                                                               \
+        if (UNLIKELY(R##bits(v, RDX) >= x)) { /* includes x == 0 */ \
+            raise_divide(v);                                        \
+        }                                                           \
+        DIV_FLAGS("div", bits, sfx, k);                             \
     }
 UNSIGNED_DIV(16, "w", "w")
 UNSIGNED_DIV(32, "l", "k")
@@ -92,29 +92,29 @@ static bool fits_signed(wide_int n, int64_t x, unsigned bits)
     return is_negative ? un < half + ux : un < half;
 }
 
-#define SIGNED_DIV(bits, wide, sfx, k)                                                         \
-    static inline void idiv##bits(struct vcpu *v, OP_UINT(bits) x)                             \
-    {                                                                                          \
-        wide_int n = (wide)((wide_uint)R##bits(v, RDX) << bits | R##bits(v, RAX));     \
-        if (UNLIKELY(x == 0 || !fits_signed(n, (int##bits##_t)x, bits))) {                     \
-            raise_divide(v);                                                                   \
-        }                                                                                      \
-        DIV_FLAGS("idiv", bits, sfx, k);                                                       \
+#define SIGNED_DIV(bits, wide, sfx, k)                                             \
+    static inline void idiv##bits(struct vcpu *v, OP_UINT(bits) x)                 \
+    {                                                                              \
+        wide_int n = (wide)((wide_uint)R##bits(v, RDX) << bits | R##bits(v, RAX)); \
+        if (UNLIKELY(x == 0 || !fits_signed(n, (int##bits##_t)x, bits))) {         \
+            raise_divide(v);                                                       \
+        }                                                                          \
+        DIV_FLAGS("idiv", bits, sfx, k);                                           \
     }
 SIGNED_DIV(16, int32_t, "w", "w")
 SIGNED_DIV(32, int64_t, "l", "k")
 SIGNED_DIV(64, wide_int, "q", "q")
 
-#define BYTE_DIV(name, ins)                                                                    \
-    {                                                                                          \
-        uint64_t lo = R16(v, RAX), f = v->aflags;                                              \
-        __asm__("xchgq %%rax, %1; " ASM_FLAGS_IN "xchgq %%rax, %1; " ins "b %b2; "             \
-                "movq %%rax, %1; " ASM_FLAGS_OUT "; xchgq %%rax, %1"                           \
-                : "+a"(lo), "+&r"(f)                                                           \
-                : "q"(x)                                                                       \
-                : "cc");                                                                       \
-        v->aflags = (uint16_t)f;                                                               \
-        SET16(v, RAX, lo);                                                                     \
+#define BYTE_DIV(name, ins)                                                        \
+    {                                                                              \
+        uint64_t lo = R16(v, RAX), f = v->aflags;                                  \
+        __asm__("xchgq %%rax, %1; " ASM_FLAGS_IN "xchgq %%rax, %1; " ins "b %b2; " \
+                "movq %%rax, %1; " ASM_FLAGS_OUT "; xchgq %%rax, %1"               \
+                : "+a"(lo), "+&r"(f)                                               \
+                : "q"(x)                                                           \
+                : "cc");                                                           \
+        v->aflags = (uint16_t)f;                                                   \
+        SET16(v, RAX, lo);                                                         \
     }
 
 static inline void div8(struct vcpu *v, uint8_t x)
@@ -134,13 +134,13 @@ static inline void idiv8(struct vcpu *v, uint8_t x)
 }
 
 /* Handlers: only division raises, but v->rip costs one store. */
-#define ONE_FORMS(name, bits)                                                                  \
-    OP_HANDLER(name##bits##_r)                                                                 \
-    {                                                                                          \
-        op_sync(v, op);                                                                        \
-        name##bits(v, R##bits(v, op->src));                                                    \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
+#define ONE_FORMS(name, bits)               \
+    OP_HANDLER(name##bits##_r)              \
+    {                                       \
+        op_sync(v, op);                     \
+        name##bits(v, R##bits(v, op->src)); \
+        OP_NEXT(v, op);                     \
+    }                                       \
     OP_LOAD(name##bits##_m, bits, op_la_base, op_sync(v, op); name##bits(v, x))
 #define ONE(name) ONE_FORMS(name, 8) ONE_FORMS(name, 16) ONE_FORMS(name, 32) ONE_FORMS(name, 64)
 ONE(mul)
@@ -148,9 +148,14 @@ ONE(imul)
 ONE(div)
 ONE(idiv)
 
-#define ONE_CELL(name, bits) {name##bits##_r, name##bits##_m}
-#define ONE_ROW(name) \
-    {ONE_CELL(name, 8), ONE_CELL(name, 16), ONE_CELL(name, 32), ONE_CELL(name, 64)}
+#define ONE_CELL(name, bits)           \
+    {                                  \
+        name##bits##_r, name##bits##_m \
+    }
+#define ONE_ROW(name)                                                                 \
+    {                                                                                 \
+        ONE_CELL(name, 8), ONE_CELL(name, 16), ONE_CELL(name, 32), ONE_CELL(name, 64) \
+    }
 static const op_fn one_table[4][4][2] = {ONE_ROW(mul), ONE_ROW(imul), ONE_ROW(div), ONE_ROW(idiv)};
 _Static_assert(INSN_IDIV - INSN_MUL == 3 && INSN_IMUL - INSN_MUL == 1, "order of ops.def");
 
@@ -200,8 +205,10 @@ IMUL2(16, "w", "w")
 IMUL2(32, "l", "k")
 IMUL2(64, "q", "q")
 
-#define IMUL2_CELL(bits) \
-    {imul2_##bits##_rr, imul2_##bits##_rri, imul2_##bits##_rm, imul2_##bits##_rmi}
+#define IMUL2_CELL(bits)                                                             \
+    {                                                                                \
+        imul2_##bits##_rr, imul2_##bits##_rri, imul2_##bits##_rm, imul2_##bits##_rmi \
+    }
 static const op_fn imul2_table[3][4] = {IMUL2_CELL(16), IMUL2_CELL(32), IMUL2_CELL(64)};
 
 static void lower_imul2(struct lower *lw, const struct insn *insn)

@@ -1,8 +1,9 @@
-/* op_rare.c — integer instructions that need no speed: XLAT, BOUND, decimal adjustment, PAUSE, cache
- * control, random numbers. */
+/* op_rare.c — integer instructions that need no speed: XLAT, BOUND, decimal adjustment, PAUSE,
+ * cache control, random numbers. */
 #include <sched.h>
 
 #include "hv/soft/ref/lower_int.h"
+#include "hv/soft/ref/native.h"
 
 #define PAUSES_PER_YIELD 256u
 
@@ -183,7 +184,7 @@ static enum ref_result random_number(struct vcpu *v, const struct insn *insn)
     bool is_seed = insn->op == INSN_RDSEED, ok;
     uint64_t value = 0;
 
-    if (!(is_seed ? __builtin_cpu_supports("rdseed") : __builtin_cpu_supports("rdrnd"))) {
+    if (!native_has(v, is_seed ? NATIVE_RDSEED : NATIVE_RDRAND)) {
         vcpu_raise(v, EXC_UD);
     }
     ok = host_random(is_seed, &value);

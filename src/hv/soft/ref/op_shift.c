@@ -7,40 +7,40 @@
 
 #define CL (GPR_RCX * 8)
 
-#define SHIFT_OP(name, ins, bits, sfx, k)                                                      \
-    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, uint8_t count)     \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__(ASM_FLAGS_IN ins sfx " %%cl, %" k "0; " ASM_FLAGS_OUT                          \
-                : "+q"(a), "+&a"(f)                                                            \
-                : "c"(count)                                                                   \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
+#define SHIFT_OP(name, ins, bits, sfx, k)                                                  \
+    static inline OP_UINT(bits) name##bits(struct vcpu *v, OP_UINT(bits) a, uint8_t count) \
+    {                                                                                      \
+        uint16_t f = v->aflags;                                                            \
+        __asm__(ASM_FLAGS_IN ins sfx " %%cl, %" k "0; " ASM_FLAGS_OUT                      \
+                : "+q"(a), "+&a"(f)                                                        \
+                : "c"(count)                                                               \
+                : "cc");                                                                   \
+        v->aflags = f;                                                                     \
+        return a;                                                                          \
     }
 
-#define SHIFT_FORMS(name, bits)                                                                \
-    OP_HANDLER(name##bits##_ri)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (uint8_t)op->imm));           \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_rc)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R8(v, CL)));                  \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_RMW(name##bits##_mi, bits, op_la_base, x = name##bits(v, x, (uint8_t)op->imm))          \
+#define SHIFT_FORMS(name, bits)                                                       \
+    OP_HANDLER(name##bits##_ri)                                                       \
+    {                                                                                 \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), (uint8_t)op->imm));  \
+        OP_NEXT(v, op);                                                               \
+    }                                                                                 \
+    OP_HANDLER(name##bits##_rc)                                                       \
+    {                                                                                 \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R8(v, CL)));         \
+        OP_NEXT(v, op);                                                               \
+    }                                                                                 \
+    OP_RMW(name##bits##_mi, bits, op_la_base, x = name##bits(v, x, (uint8_t)op->imm)) \
     OP_RMW(name##bits##_mc, bits, op_la_base, x = name##bits(v, x, R8(v, CL)))
 
-#define SHIFT(name, ins)                                                                       \
-    SHIFT_OP(name, ins, 8, "b", "b")                                                           \
-    SHIFT_OP(name, ins, 16, "w", "w")                                                          \
-    SHIFT_OP(name, ins, 32, "l", "k")                                                          \
-    SHIFT_OP(name, ins, 64, "q", "q")                                                          \
-    SHIFT_FORMS(name, 8)                                                                       \
-    SHIFT_FORMS(name, 16)                                                                      \
-    SHIFT_FORMS(name, 32)                                                                      \
+#define SHIFT(name, ins)              \
+    SHIFT_OP(name, ins, 8, "b", "b")  \
+    SHIFT_OP(name, ins, 16, "w", "w") \
+    SHIFT_OP(name, ins, 32, "l", "k") \
+    SHIFT_OP(name, ins, 64, "q", "q") \
+    SHIFT_FORMS(name, 8)              \
+    SHIFT_FORMS(name, 16)             \
+    SHIFT_FORMS(name, 32)             \
     SHIFT_FORMS(name, 64)
 
 SHIFT(rol, "rol")
@@ -51,10 +51,14 @@ SHIFT(shl, "shl")
 SHIFT(shr, "shr")
 SHIFT(sar, "sar")
 
-#define SHIFT_CELL(name, bits) \
-    {name##bits##_ri, name##bits##_rc, name##bits##_mi, name##bits##_mc}
-#define SHIFT_ROW(name) \
-    {SHIFT_CELL(name, 8), SHIFT_CELL(name, 16), SHIFT_CELL(name, 32), SHIFT_CELL(name, 64)}
+#define SHIFT_CELL(name, bits)                                             \
+    {                                                                      \
+        name##bits##_ri, name##bits##_rc, name##bits##_mi, name##bits##_mc \
+    }
+#define SHIFT_ROW(name)                                                                       \
+    {                                                                                         \
+        SHIFT_CELL(name, 8), SHIFT_CELL(name, 16), SHIFT_CELL(name, 32), SHIFT_CELL(name, 64) \
+    }
 static const op_fn shift_table[][4][4] = {SHIFT_ROW(rol), SHIFT_ROW(ror), SHIFT_ROW(rcl),
                                           SHIFT_ROW(rcr), SHIFT_ROW(shl), SHIFT_ROW(shr),
                                           SHIFT_ROW(sar)};
@@ -79,38 +83,36 @@ static void lower_single(struct lower *lw, const struct insn *insn)
 
 /* --- SHLD, SHRD: src is the register whose bits come in --- */
 
-#define DOUBLE_OP(name, ins, bits, sfx, k)                                                     \
-    static inline OP_UINT(bits)                                                                \
-        name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b, uint8_t count)            \
-    {                                                                                          \
-        uint16_t f = v->aflags;                                                                \
-        __asm__(ASM_FLAGS_IN ins sfx " %%cl, %" k "3, %" k "0; " ASM_FLAGS_OUT                 \
-                : "+r"(a), "+&a"(f)                                                            \
-                : "c"(count), "r"(b)                                                           \
-                : "cc");                                                                       \
-        v->aflags = f;                                                                         \
-        return a;                                                                              \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_ri)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst,                                                                  \
-                  name##bits(v, R##bits(v, op->dst), R##bits(v, op->src), (uint8_t)op->imm));  \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_HANDLER(name##bits##_rc)                                                                \
-    {                                                                                          \
-        SET##bits(v, op->dst,                                                                  \
-                  name##bits(v, R##bits(v, op->dst), R##bits(v, op->src), R8(v, CL)));         \
-        OP_NEXT(v, op);                                                                        \
-    }                                                                                          \
-    OP_RMW(name##bits##_mi, bits, op_la_base,                                                  \
-           x = name##bits(v, x, R##bits(v, op->src), (uint8_t)op->imm))                        \
-    OP_RMW(name##bits##_mc, bits, op_la_base,                                                  \
-           x = name##bits(v, x, R##bits(v, op->src), R8(v, CL)))
+#define DOUBLE_OP(name, ins, bits, sfx, k)                                                         \
+    static inline OP_UINT(bits)                                                                    \
+        name##bits(struct vcpu *v, OP_UINT(bits) a, OP_UINT(bits) b, uint8_t count)                \
+    {                                                                                              \
+        uint16_t f = v->aflags;                                                                    \
+        __asm__(ASM_FLAGS_IN ins sfx " %%cl, %" k "3, %" k "0; " ASM_FLAGS_OUT                     \
+                : "+r"(a), "+&a"(f)                                                                \
+                : "c"(count), "r"(b)                                                               \
+                : "cc");                                                                           \
+        v->aflags = f;                                                                             \
+        return a;                                                                                  \
+    }                                                                                              \
+    OP_HANDLER(name##bits##_ri)                                                                    \
+    {                                                                                              \
+        SET##bits(v, op->dst,                                                                      \
+                  name##bits(v, R##bits(v, op->dst), R##bits(v, op->src), (uint8_t)op->imm));      \
+        OP_NEXT(v, op);                                                                            \
+    }                                                                                              \
+    OP_HANDLER(name##bits##_rc)                                                                    \
+    {                                                                                              \
+        SET##bits(v, op->dst, name##bits(v, R##bits(v, op->dst), R##bits(v, op->src), R8(v, CL))); \
+        OP_NEXT(v, op);                                                                            \
+    }                                                                                              \
+    OP_RMW(name##bits##_mi, bits, op_la_base,                                                      \
+           x = name##bits(v, x, R##bits(v, op->src), (uint8_t)op->imm))                            \
+    OP_RMW(name##bits##_mc, bits, op_la_base, x = name##bits(v, x, R##bits(v, op->src), R8(v, CL)))
 
-#define DOUBLE(name, ins)                                                                      \
-    DOUBLE_OP(name, ins, 16, "w", "w")                                                         \
-    DOUBLE_OP(name, ins, 32, "l", "k")                                                         \
+#define DOUBLE(name, ins)              \
+    DOUBLE_OP(name, ins, 16, "w", "w") \
+    DOUBLE_OP(name, ins, 32, "l", "k") \
     DOUBLE_OP(name, ins, 64, "q", "q")
 DOUBLE(shld, "shld")
 DOUBLE(shrd, "shrd")

@@ -7,23 +7,23 @@
 
 /* --- 64-bit mode, 8-byte slots --- */
 
-#define PUSH(name, value)                                                \
-    OP_COLD OP_HANDLER(name##_slow)                                      \
-    {                                                                    \
-        op_store_slow(v, op, R64(v, RSP) - 8, (value), 8);               \
-        R64(v, RSP) -= 8;                                                \
-        return op_after_write(v, op);                                    \
-    }                                                                    \
-    OP_HANDLER(name)                                                     \
-    {                                                                    \
-        uint64_t la = R64(v, RSP) - 8, x = (value);                      \
-        void *p = mmu_hit(v, TLB_WRITE, la, 8);                          \
-        if (UNLIKELY(!p)) {                                              \
-            OP_TAIL return name##_slow(v, op);                           \
-        }                                                                \
-        memcpy(p, &x, 8);                                                \
-        R64(v, RSP) = la;                                                \
-        OP_NEXT(v, op);                                                  \
+#define PUSH(name, value)                                  \
+    OP_COLD OP_HANDLER(name##_slow)                        \
+    {                                                      \
+        op_store_slow(v, op, R64(v, RSP) - 8, (value), 8); \
+        R64(v, RSP) -= 8;                                  \
+        return op_after_write(v, op);                      \
+    }                                                      \
+    OP_HANDLER(name)                                       \
+    {                                                      \
+        uint64_t la = R64(v, RSP) - 8, x = (value);        \
+        void *p = mmu_hit(v, TLB_WRITE, la, 8);            \
+        if (UNLIKELY(!p)) {                                \
+            OP_TAIL return name##_slow(v, op);             \
+        }                                                  \
+        memcpy(p, &x, 8);                                  \
+        R64(v, RSP) = la;                                  \
+        OP_NEXT(v, op);                                    \
     }
 PUSH(push_r, R64(v, op->src))
 PUSH(push_i, op->imm)
@@ -153,7 +153,8 @@ static enum ref_result pusha_any(struct vcpu *v, const struct insn *insn)
     uint64_t mask = is_wide_stack(v) ? UINT32_MAX : UINT16_MAX;
 
     for (unsigned i = 1; i <= 8; i++) {
-        mmu_check_write(v, ref_linear(v, SEG_SS, (rsp - i * insn->opsize) & mask, insn->opsize, true),
+        mmu_check_write(v,
+                        ref_linear(v, SEG_SS, (rsp - i * insn->opsize) & mask, insn->opsize, true),
                         insn->opsize);
     }
     for (unsigned r = GPR_RAX; r <= GPR_RDI; r++) {

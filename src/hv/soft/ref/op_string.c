@@ -1,10 +1,13 @@
 /* op_string.c — MOVS STOS LODS CMPS SCAS INS OUTS, with and without a repeat prefix.
  *
- * One call does as much as it can.  Registers are brought up to date after each element or chunk, so
- * a fault or an interrupt in the middle leaves them at the element that comes next, with v->rip on
- * the instruction.  MOVS and STOS go by the page where both operands are plain RAM, the direction is
- * up, and no element depends on one written before. */
+ * One call does as much as it can.  Registers are brought up to date after each element or chunk,
+ * so a fault or an interrupt in the middle leaves them at the element that comes next, with v->rip
+ * on the instruction.  MOVS and STOS go by the page where both operands are plain RAM, the
+ * direction is up, and no element depends on one written before. */
 #include "hv/soft/ref/lower_int.h"
+#include "hv/soft/ref/sys.h"
+
+
 
 #define ELEMENTS_PER_POLL 4096u
 
@@ -220,18 +223,10 @@ static void compare(struct vcpu *v, uint64_t a, uint64_t b, unsigned size)
     uint16_t f;
 
     switch (size) {
-    case 1:
-        __asm__("cmpb %b2, %b1; " ASM_FLAGS_OUT : "=&a"(f) : "q"(a), "q"(b) : "cc");
-        break;
-    case 2:
-        __asm__("cmpw %w2, %w1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
-        break;
-    case 4:
-        __asm__("cmpl %k2, %k1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
-        break;
-    default:
-        __asm__("cmpq %2, %1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc");
-        break;
+    case 1: __asm__("cmpb %b2, %b1; " ASM_FLAGS_OUT : "=&a"(f) : "q"(a), "q"(b) : "cc"); break;
+    case 2: __asm__("cmpw %w2, %w1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
+    case 4: __asm__("cmpl %k2, %k1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
+    default: __asm__("cmpq %2, %1; " ASM_FLAGS_OUT : "=&a"(f) : "r"(a), "r"(b) : "cc"); break;
     }
     v->aflags = f;
 }
@@ -263,7 +258,7 @@ static uint64_t ins(const struct string_op *s, uint64_t count __attribute__((unu
     uint16_t port = (uint16_t)s->v->gpr[GPR_RDX];
     uint64_t to, value = 0;
 
-    ref_io_check(s->v, port, s->size);
+    sys_io_check(s->v, port, s->size);
     to = dest_la(s, true);
     mmu_check_write(s->v, to, s->size);
     s->v->stats.pio++;
@@ -278,7 +273,7 @@ static uint64_t outs(const struct string_op *s, uint64_t count __attribute__((un
     uint16_t port = (uint16_t)s->v->gpr[GPR_RDX];
     uint64_t value;
 
-    ref_io_check(s->v, port, s->size);
+    sys_io_check(s->v, port, s->size);
     value = read_element(s->v, source_la(s), s->size);
     s->v->stats.pio++;
     s->v->platform->pio(s->v, port, &value, s->size, true);

@@ -1,0 +1,74 @@
+/* code_int.h — what the files of cache/ share.
+ *
+ * Blocks live in one arena that is filled from the bottom; dead ones stay until the arena is full,
+ * then everything goes at once.  A block is found by the host address of its first byte (which
+ * stands for the physical one), its rip, and the mode; through v->lookup by rip alone.
+ */
+#pragma once
+
+#include <stddef.h>
+
+#include "hv/soft/cache/code.h"
+#include "hv/soft/ref/lower.h"
+#include "hv/soft/ref/op.h"
+
+#define ARENA_BYTES       (64u << 20)
+#define ARENA_STEP        (2u << 20)   /* asked from the host at once */
+#define ARENA_RESERVE     (256u << 10) /* left free when a block is begun */
+#define BUCKET_COUNT      32768u
+#define PAGE_BUCKET_COUNT 4096u
+#define BLOCK_INSNS_MAX   64u
+#define BLOCK_BYTES_MAX   240u /* offset of the last instruction: fits op->pc */
+#define BLOCK_OPS_MAX     ((BLOCK_INSNS_MAX + 1) * LOWER_OPS_MAX)
+#define DATA_WRITES_MAX   64u /* to a code page, without hitting code, before it becomes data */
+
+/* A guest page from which blocks were made. */
+struct code_page {
+    uint64_t gpa;
+    uint64_t lines; /* one bit per 64 bytes: may hold decoded bytes */
+    struct block *blocks;
+    struct code_page *next;
+    unsigned data_writes;
+};
+
+struct code_cache {
+    uint8_t *arena;
+    size_t used, populated;
+    struct block *bucket[BUCKET_COUNT];
+    struct code_page *page_bucket[PAGE_BUCKET_COUNT];
+    struct code_page *free_pages;
+    struct op scratch[BLOCK_OPS_MAX]; /* the block being made */
+};
+
+/* index.c */
+#define MODE_KEY_USER   0x08u
+#define MODE_KEY_SINGLE 0x10u
+uint32_t code_mode_key(const struct vcpu *v);
+/* Links and lookup entries made under the old generations do not count any more. */
+void code_new_map(struct vcpu *v);
+/* v->rip_tag for the present mode and generation. */
+void code_new_tag(struct vcpu *v);
+void code_new_blocks(struct vcpu *v);
+struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key);
+void code_insert(struct vcpu *v, struct block *block);
+/* Take it out of all lists; it stays in memory. */
+void code_kill(struct vcpu *v, struct block *block);
+struct code_page *code_page_find(const struct code_cache *c, uint64_t gpa);
+/* Found or made, and registered with mmu/; NULL when out of memory. */
+struct code_page *code_page_get(struct vcpu *v, uint64_t gpa);
+void code_page_drop(struct vcpu *v, struct code_page *page);
+/* 8-byte aligned memory that lives until the next code_cache_clear(); NULL when the arena is full.
+ */
+void *code_alloc(void *owner, size_t size);
+bool code_is_full(const struct code_cache *c);
+
+/* decode.c: make the block at v->rip; raises what fetching raises. `host`: its first byte.  NULL:
+ * v->broken. */
+struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint32_t mode_key);
+/* Linear address of the byte after the first page of a crossing block. */
+static inline uint64_t code_next_page(const struct vcpu *v, uint64_t la)
+{
+    uint64_t next = (la | 0xfff) + 1;
+
+    return v->mode == MODE_LONG64 ? next : (uint32_t)next;
+}

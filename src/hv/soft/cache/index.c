@@ -1,0 +1,355 @@
+/* index.c — where blocks are kept and found: arena, hash by address, lists by page. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "hv/soft/cache/code_int.h"
+#include "hv/soft/ref/native.h"
+
+/* --- generations --- */
+
+uint32_t code_mode_key(const struct vcpu *v)
+{
+    return v->mode | (v->cpl == 3 ? MODE_KEY_USER : 0);
+}
+
+void code_new_tag(struct vcpu *v)
+{
+    v->rip_tag = v->map_gen << 8 | code_mode_key(v);
+}
+
+void code_new_map(struct vcpu *v)
+{
+    v->map_gen++;
+    code_new_tag(v);
+}
+
+void code_new_blocks(struct vcpu *v)
+{
+    code_new_map(v);
+    v->code_gen = v->map_gen;
+}
+
+void code_cache_flush_lookup(struct vcpu *v)
+{
+    code_new_map(v);
+}
+
+/* --- arena --- */
+
+void *code_alloc(void *owner, size_t size)
+{
+    struct code_cache *c = owner;
+    size_t bytes = (size + 7) & ~(size_t)7;
+    void *p;
+
+    if (bytes > ARENA_BYTES - c->used) {
+        return NULL;
+    }
+    if (c->used + bytes > c->populated) {
+        (void)madvise(c->arena + c->populated, ARENA_STEP, MADV_POPULATE_WRITE);
+        c->populated += ARENA_STEP;
+    }
+    p = c->arena + c->used;
+    c->used += bytes;
+    return p;
+}
+
+bool code_is_full(const struct code_cache *c)
+{
+    return ARENA_BYTES - c->used < ARENA_RESERVE;
+}
+
+/* --- blocks by address --- */
+
+static unsigned bucket_of(const uint8_t *host, uint64_t rip)
+{
+    uint64_t x = (uint64_t)(uintptr_t)host ^ rip << 1;
+
+    return (unsigned)((x * UINT64_C(0x9e3779b97f4a7c15)) >> 49) & (BUCKET_COUNT - 1);
+}
+
+struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key)
+{
+    struct block *b = c->bucket[bucket_of(host, rip)];
+
+    while (b && !(b->host == host && b->rip == rip && b->mode_key == mode_key)) {
+        b = b->hash_next;
+    }
+    return b;
+}
+
+/* --- pages --- */
+
+static unsigned page_bucket_of(uint64_t gpa)
+{
+    return (unsigned)(gpa >> 12) & (PAGE_BUCKET_COUNT - 1);
+}
+
+struct code_page *code_page_find(const struct code_cache *c, uint64_t gpa)
+{
+    struct code_page *p = c->page_bucket[page_bucket_of(gpa)];
+
+    while (p && p->gpa != gpa) {
+        p = p->next;
+    }
+    return p;
+}
+
+struct code_page *code_page_get(struct vcpu *v, uint64_t gpa)
+{
+    struct code_cache *c = v->code;
+    struct code_page *p = code_page_find(c, gpa);
+
+    if (p) {
+        return p;
+    }
+    p = c->free_pages;
+    if (p) {
+        c->free_pages = p->next;
+    } else {
+        p = code_alloc(c, sizeof(*p));
+    }
+    if (!p) {
+        return NULL;
+    }
+    *p = (struct code_page){.gpa = gpa, .next = c->page_bucket[page_bucket_of(gpa)]};
+    c->page_bucket[page_bucket_of(gpa)] = p;
+    mmu_code_page_add(v, GPA(gpa));
+    return p;
+}
+
+void code_page_drop(struct vcpu *v, struct code_page *page)
+{
+    struct code_cache *c = v->code;
+    struct code_page **at = &c->page_bucket[page_bucket_of(page->gpa)];
+
+    while (page->blocks) {
+        code_kill(v, page->blocks);
+    }
+    while (*at != page) {
+        at = &(*at)->next;
+    }
+    *at = page->next;
+    page->next = c->free_pages;
+    c->free_pages = page;
+    mmu_code_page_remove(v, GPA(page->gpa));
+}
+
+/* --- in and out --- */
+
+/* Bits of the 64-byte lines of [first, first+len) within a page. */
+static uint64_t line_bits(uint64_t first, uint64_t len)
+{
+    uint64_t from = (first & 0xfff) / 64, to = ((first & 0xfff) + len - 1) / 64;
+
+    return (UINT64_MAX >> (63 - (to - from))) << from;
+}
+
+static uint64_t first_page_len(const struct block *b)
+{
+    uint64_t room = 4096 - (b->gpa.v & 0xfff);
+
+    return b->byte_count < room ? b->byte_count : room;
+}
+
+static void page_link(struct code_page *page, struct block *b, unsigned list, uint64_t gpa,
+                      uint64_t len)
+{
+    if (!page) {
+        return; /* cannot be: made before the block */
+    }
+    b->page_next[list] = page->blocks;
+    page->blocks = b;
+    page->lines |= line_bits(gpa, len);
+}
+
+/* In the lists of a page, a crossing block hangs by the link of that page. */
+static struct block **page_next(struct block *b, const struct code_page *page)
+{
+    return &b->page_next[(b->gpa.v & ~UINT64_C(0xfff)) != page->gpa];
+}
+
+static void page_unlink(struct code_page *page, const struct block *b)
+{
+    struct block **at = page ? &page->blocks : NULL;
+
+    while (at && *at && *at != b) {
+        at = page_next(*at, page);
+    }
+    if (at && *at) {
+        *at = *page_next(*at, page);
+    }
+}
+
+void code_insert(struct vcpu *v, struct block *block)
+{
+    struct code_cache *c = v->code;
+    struct block **bucket = &c->bucket[bucket_of(block->host, block->rip)];
+    struct code_page *page = code_page_find(c, block->gpa.v & ~UINT64_C(0xfff));
+    uint64_t len = first_page_len(block);
+
+    block->hash_next = *bucket;
+    *bucket = block;
+    page_link(page, block, 0, block->gpa.v, len);
+    if (block->is_crossing && block->gpa2.v != page->gpa) {
+        page_link(code_page_find(c, block->gpa2.v), block, 1, 0, block->byte_count - len);
+    }
+}
+
+void code_kill(struct vcpu *v, struct block *block)
+{
+    struct code_cache *c = v->code;
+    struct block **at = &c->bucket[bucket_of(block->host, block->rip)];
+
+    while (*at && *at != block) {
+        at = &(*at)->hash_next;
+    }
+    if (*at) {
+        *at = block->hash_next;
+    }
+    page_unlink(code_page_find(c, block->gpa.v & ~UINT64_C(0xfff)), block);
+    if (block->is_crossing && block->gpa2.v != (block->gpa.v & ~UINT64_C(0xfff))) {
+        page_unlink(code_page_find(c, block->gpa2.v), block);
+    }
+    if (v->block == block) {
+        v->code_hit = true;
+    }
+    code_new_blocks(v);
+}
+
+/* --- writes --- */
+
+static bool overlaps(const struct block *b, const struct code_page *page, uint64_t gpa,
+                     uint64_t len)
+{
+    uint64_t first = b->gpa.v, count = first_page_len(b);
+
+    if ((b->gpa.v & ~UINT64_C(0xfff)) != page->gpa) {
+        first = b->gpa2.v;
+        count = b->byte_count - first_page_len(b);
+    } else if (b->is_crossing && b->gpa2.v == page->gpa) {
+        return true; /* both halves on one page: rare enough to be rough */
+    }
+    return first < gpa + len && gpa < first + count;
+}
+
+/* Kill what overlaps, and find out which lines still hold code. */
+static bool kill_overlapping(struct vcpu *v, struct code_page *page, uint64_t gpa, uint64_t len)
+{
+    struct block *b = page->blocks;
+    bool is_hit = false;
+    uint64_t lines = 0;
+
+    while (b) {
+        struct block *next = *page_next(b, page);
+
+        if (overlaps(b, page, gpa, len)) {
+            v->stats.smc_invalidations++;
+            code_kill(v, b);
+            is_hit = true;
+        } else if ((b->gpa.v & ~UINT64_C(0xfff)) == page->gpa) {
+            lines |= line_bits(b->gpa.v, first_page_len(b));
+            lines |= b->is_crossing && b->gpa2.v == page->gpa ? UINT64_MAX : 0;
+        } else {
+            lines |= line_bits(0, b->byte_count - first_page_len(b));
+        }
+        b = next;
+    }
+    page->lines = lines;
+    return is_hit;
+}
+
+static void page_written(struct vcpu *v, uint64_t gpa, uint64_t len)
+{
+    struct code_page *page = code_page_find(v->code, gpa & ~UINT64_C(0xfff));
+
+    if (!page) {
+        return;
+    }
+    if ((page->lines & line_bits(gpa, len)) && kill_overlapping(v, page, gpa, len)) {
+        page->data_writes = 0;
+    } else {
+        page->data_writes++;
+    }
+    if (!page->blocks || page->data_writes > DATA_WRITES_MAX) {
+        code_page_drop(v, page);
+    }
+}
+
+void code_cache_external_write(struct vcpu *v, gpa_t gpa, uint64_t len)
+{
+    while (len > 0) {
+        uint64_t room = 4096 - (gpa.v & 0xfff), step = len < room ? len : room;
+
+        page_written(v, gpa.v, step);
+        gpa.v += step;
+        len -= step;
+    }
+}
+
+void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
+{
+    code_cache_external_write(v, gpa, len);
+}
+
+/* --- life --- */
+
+void code_cache_clear(struct vcpu *v)
+{
+    struct code_cache *c = v->code;
+
+    for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
+        for (struct code_page *p = c->page_bucket[i]; p; p = p->next) {
+            mmu_code_page_remove(v, GPA(p->gpa));
+        }
+        c->page_bucket[i] = NULL;
+    }
+    memset(c->bucket, 0, sizeof(c->bucket));
+    c->free_pages = NULL;
+    c->used = 0;
+    native_clear(v);
+    v->block = NULL;
+    v->link = NULL;
+    code_new_blocks(v);
+}
+
+int code_cache_init(struct vcpu *v)
+{
+    struct code_cache *c = calloc(1, sizeof(*c));
+    int r;
+
+    if (!c) {
+        return -ENOMEM;
+    }
+    v->code = c;
+    c->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    v->lookup = calloc(BLOCK_SLOTS, sizeof(*v->lookup));
+    if (c->arena == MAP_FAILED || !v->lookup) {
+        code_cache_fini(v);
+        return -ENOMEM;
+    }
+    (void)madvise(c->arena, ARENA_BYTES, MADV_HUGEPAGE);
+    (void)madvise(c->arena, ARENA_BYTES, MADV_DONTDUMP);
+    code_new_blocks(v);
+    r = native_init(v);
+    if (r < 0) {
+        code_cache_fini(v);
+    }
+    return r;
+}
+
+void code_cache_fini(struct vcpu *v)
+{
+    struct code_cache *c = v->code;
+
+    native_fini(v);
+    free(v->lookup);
+    v->lookup = NULL;
+    if (c && c->arena && c->arena != MAP_FAILED) {
+        (void)munmap(c->arena, ARENA_BYTES);
+    }
+    free(c);
+    v->code = NULL;
+}

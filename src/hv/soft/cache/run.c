@@ -1,0 +1,169 @@
+/* run.c — the loop that runs blocks.
+ *
+ * A block is left with v->rip at the next instruction, and v->link at the link that should lead
+ * there, if it was a direct branch.  The loop finds or makes the next block, completes the link and
+ * the lookup table, and goes on.  Steps (single instructions, for shadows and TF) use blocks of
+ * their own that are never linked.
+ *
+ * Frames here are left by longjmp. */
+#include <stdio.h>
+
+#include "hv/soft/cache/code_int.h"
+
+#define DR6_BS          UINT64_C(0x4000)
+#define LOOKUP_DISABLED UINT64_MAX /* no entry has this tag */
+
+/* A crossing block is the right one only if the second page is still the same. */
+static bool is_current(struct vcpu *v, const struct block *b, uint64_t la)
+{
+    gpa_t gpa;
+
+    return !b->is_crossing || mmu_fetch_page(v, code_next_page(v, la), &gpa) == b->host2;
+}
+
+static struct block *no_memory_there(struct vcpu *v, uint64_t la)
+{
+    v->broken = true;
+    (void)snprintf(v->why, sizeof(v->why), "guest runs code at 0x%llx, which is not memory",
+                   (unsigned long long)la);
+    return NULL;
+}
+
+/* The block at v->rip; raises what fetching raises.  NULL: v->broken. */
+static struct block *find_block(struct vcpu *v, uint32_t mode_key)
+{
+    uint64_t la = v->rip;
+    const uint8_t *host;
+    struct block *b;
+    gpa_t page;
+
+    if (v->mode != MODE_LONG64) {
+        la = (uint32_t)(v->seg[SEG_CS].base + v->rip);
+        if (v->rip > v->seg[SEG_CS].limit) {
+            vcpu_raise_error(v, EXC_GP, 0);
+        }
+    } else if (!op_is_canonical(la)) {
+        vcpu_raise_error(v, EXC_GP, 0);
+    }
+    host = mmu_hit(v, TLB_EXEC, la, 1);
+    if (!host) {
+        host = mmu_fetch_page(v, la, &page);
+        if (!host) {
+            return no_memory_there(v, la);
+        }
+        host += la & 0xfff;
+    }
+    b = code_find(v->code, host, v->rip, mode_key);
+    while (b && !is_current(v, b, la)) {
+        code_kill(v, b);
+        b = code_find(v->code, host, v->rip, mode_key);
+    }
+    return b ? b : code_decode(v, la, host, mode_key);
+}
+
+static void run_block(struct vcpu *v, const struct block *b)
+{
+    const struct op *op = b->op;
+
+    v->block = b;
+    v->stats.insns += b->insn_count;
+    v->code_hit = false;
+    while (op) {
+        op = op->fn(v, op);
+    }
+}
+
+/* Let the link that was left, and the lookup table, lead here next time. */
+static void remember(struct vcpu *v, const struct block *b)
+{
+    struct block_slot *slot = &v->lookup[BLOCK_SLOT_OF(b->rip)];
+
+    if (b->is_crossing) {
+        return;
+    }
+    if (v->link && v->link->rip == b->rip) {
+        v->link->to = b;
+        v->link->gen = v->link->is_near ? v->code_gen : v->map_gen;
+    }
+    if (v->mode == MODE_LONG64) {
+        *slot = (struct block_slot){.rip = b->rip, .tag = v->rip_tag, .to = b};
+    }
+}
+
+void code_step(struct vcpu *v)
+{
+    const struct block *b;
+
+    v->shadow = 0;
+    v->link = NULL;
+    v->rip_tag = LOOKUP_DISABLED;
+    b = find_block(v, code_mode_key(v) | MODE_KEY_SINGLE);
+    if (b) {
+        v->rip_tag = LOOKUP_DISABLED;
+        run_block(v, b);
+    }
+    v->link = NULL;
+    code_new_tag(v);
+}
+
+/* SDM volume 3, 17.3.1.4: the trap follows the instruction that began with TF set; MOV SS delays
+ * it, and what enters the kernel by clearing TF leaves it behind. */
+static void step_with_trap(struct vcpu *v)
+{
+    bool was_stepping = vcpu_has_flag(v, FLAG_TF);
+    uint8_t old_cpl = v->cpl;
+
+    code_step(v);
+    if (was_stepping && !(v->shadow & 2) && !v->broken &&
+        (vcpu_has_flag(v, FLAG_TF) || v->cpl >= old_cpl)) {
+        v->shadow = 0;
+        v->dr[6] |= DR6_BS;
+        vcpu_raise(v, EXC_DB);
+    }
+}
+
+/* What makes the caller look for events. */
+static unsigned event_gates(const struct vcpu *v)
+{
+    return (vcpu_has_flag(v, FLAG_IF) ? 1u : 0u) | (v->nmi_blocked ? 0u : 2u);
+}
+
+static bool must_return(const struct vcpu *v, unsigned old_gates)
+{
+    return v->halted || v->broken || v->triple_fault || (event_gates(v) & ~old_gates);
+}
+
+void code_run(struct vcpu *v)
+{
+    unsigned gates = event_gates(v);
+
+    v->link = NULL;
+    code_new_tag(v);
+    for (;;) {
+        const struct block *b;
+
+        if (v->shadow || vcpu_has_flag(v, FLAG_TF)) {
+            step_with_trap(v);
+            if (v->shadow) {
+                continue;
+            }
+        } else if (vcpu_poll(v)) {
+            return;
+        } else {
+            b = find_block(v, code_mode_key(v));
+            if (!b) {
+                return;
+            }
+            remember(v, b);
+            v->link = NULL;
+            run_block(v, b);
+            if (!v->link) {
+                code_new_tag(v);
+            }
+        }
+        if (!v->shadow && must_return(v, gates)) {
+            return;
+        }
+        gates &= event_gates(v);
+    }
+}

@@ -1,0 +1,480 @@
+/* native.c — SIMD, MMX and x87 instructions, run by the host CPU through stubs (native_stub.c).
+ *
+ * What can fault is checked first: CR0 and CR4, alignment, the memory operand.  The operand is
+ * guest RAM itself where it lies within one plain page, else a buffer.
+ *
+ * Floating point runs with all exceptions masked and the sticky flags cleared; if a flag comes up
+ * that the guest has not masked, the result is taken back and the guest gets #XM.  x87 exceptions
+ * that are not masked stay pending in the image and become #MF at the next waiting instruction.
+ * Afterwards MXCSR and the x87 control word are those that C code expects.
+ */
+#include "hv/soft/ref/native.h"
+
+#include "base/bits.h"
+#include "hv/soft/cpu/fpu.h"
+#include "hv/soft/ref/lower_int.h"
+#include "hv/soft/ref/native_stub.h"
+#include "x86/cr.h"
+
+#define MXCSR_DEFAULT 0x1f80u
+#define MXCSR_FLAGS   0x003fu
+#define MXCSR_MASKS   0x1f80u
+
+/* What a handler needs to know; lives with the block. */
+struct native_site {
+    native_fn fn;
+    uint8_t size;  /* of the memory operand; 0: none */
+    uint8_t align; /* misaligned: #GP(0) */
+    bool is_store;
+    bool is_mmx;
+    bool is_waiting; /* raises a pending x87 exception */
+    bool is_control; /* does not touch the x87 instruction pointer */
+    uint16_t fop;
+    uint8_t undo_gpr; /* offset of a general register that is written */
+    uint8_t undo_xmm; /* number of a vector register that is written */
+};
+
+static inline const struct native_site *site_of(const struct op *op)
+{
+    return (const struct native_site *)(uintptr_t)op->imm;
+}
+
+static inline void check_sse(struct vcpu *v, const struct op *op)
+{
+    if (UNLIKELY((v->cr0 & (CR0_EM | CR0_TS)) || !(v->cr4 & CR4_OSFXSR))) {
+        op_sync(v, op);
+        fpu_check_sse(v);
+    }
+}
+
+static inline uint8_t *xmm(struct vcpu *v, unsigned reg)
+{
+    return v->xsave + FPU_XMM0 + (size_t)16 * reg;
+}
+
+/* --- the memory operand --- */
+
+struct native_mem {
+    uint64_t la;
+    uint8_t bounce[64] __attribute__((aligned(64)));
+};
+
+OP_COLD static void *mem_slow(struct vcpu *v, const struct op *op, const struct native_site *s,
+                              struct native_mem *m)
+{
+    void *p;
+
+    op_check_canonical(v, op, m->la, s->size);
+    if (s->align && (m->la & (s->align - 1u))) {
+        vcpu_raise_error(v, EXC_GP, 0);
+    }
+    p = s->is_store ? mmu_ptr_write(v, m->la, s->size) : mmu_ptr_read(v, m->la, s->size);
+    if (p) {
+        return p;
+    }
+    if (s->is_store) {
+        mmu_check_write(v, m->la, s->size);
+    } else {
+        mmu_read(v, m->la, m->bounce, s->size);
+    }
+    return m->bounce;
+}
+
+static inline void *mem_begin(struct vcpu *v, const struct op *op, const struct native_site *s,
+                              struct native_mem *m)
+{
+    void *p;
+
+    m->la = op_la_full(v, op);
+    p = mmu_hit(v, s->is_store ? TLB_WRITE : TLB_READ, m->la, s->size);
+    if (LIKELY(p && !(s->align && (m->la & (s->align - 1u))))) {
+        return p;
+    }
+    return mem_slow(v, op, s, m);
+}
+
+static inline const struct op *mem_end(struct vcpu *v, const struct op *op,
+                                       const struct native_site *s, const struct native_mem *m,
+                                       const void *p)
+{
+    if (UNLIKELY(s->is_store && p == m->bounce)) {
+        mmu_write(v, m->la, m->bounce, s->size);
+        return op_after_write(v, op);
+    }
+    return op + 1;
+}
+
+/* --- moves and integers --- */
+
+OP_HANDLER(simd_reg)
+{
+    check_sse(v, op);
+    site_of(op)->fn(v, NULL);
+    return op + 1;
+}
+
+OP_HANDLER(simd_mem)
+{
+    const struct native_site *s = site_of(op);
+    struct native_mem m;
+    void *p;
+
+    check_sse(v, op);
+    p = mem_begin(v, op, s, &m);
+    s->fn(v, p);
+    return mem_end(v, op, s, &m, p);
+}
+
+/* 16-byte moves, by far the most frequent: no stub. */
+OP_HANDLER(move16_reg)
+{
+    check_sse(v, op);
+    memcpy(xmm(v, op->dst), xmm(v, op->src), 16);
+    return op + 1;
+}
+
+OP_HANDLER(move16_load)
+{
+    const struct native_site *s = site_of(op);
+    struct native_mem m;
+
+    check_sse(v, op);
+    memcpy(xmm(v, op->dst), mem_begin(v, op, s, &m), 16);
+    return op + 1;
+}
+
+OP_HANDLER(move16_store)
+{
+    const struct native_site *s = site_of(op);
+    struct native_mem m;
+    void *p;
+
+    check_sse(v, op);
+    p = mem_begin(v, op, s, &m);
+    memcpy(p, xmm(v, op->src), 16);
+    return mem_end(v, op, s, &m, p);
+}
+
+/* --- floating point --- */
+
+static inline void set_host_mxcsr(uint32_t value)
+{
+    __asm__ volatile("ldmxcsr %0" : : "m"(value));
+}
+
+static inline uint32_t host_mxcsr(void)
+{
+    uint32_t value;
+
+    __asm__ volatile("stmxcsr %0" : "=m"(value));
+    return value;
+}
+
+struct undo {
+    uint64_t gpr;
+    uint16_t aflags;
+    uint8_t xmm[16];
+};
+
+OP_COLD _Noreturn static void raise_simd(struct vcpu *v, const struct op *op)
+{
+    op_sync(v, op);
+    vcpu_raise(v, v->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
+}
+
+/* Run with exceptions masked; take the result back if one should have been raised. */
+static void run_float(struct vcpu *v, const struct op *op, const struct native_site *s, void *p)
+{
+    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags;
+    struct undo undo = {.gpr = R64(v, s->undo_gpr), .aflags = v->aflags};
+
+    memcpy(undo.xmm, xmm(v, s->undo_xmm), 16);
+    set_host_mxcsr((guest & ~MXCSR_FLAGS) | MXCSR_MASKS);
+    s->fn(v, p);
+    flags = host_mxcsr() & MXCSR_FLAGS;
+    set_host_mxcsr(MXCSR_DEFAULT);
+    store_le32(v->xsave + FPU_MXCSR, guest | flags);
+    if (UNLIKELY(flags & ~(guest >> 7))) {
+        R64(v, s->undo_gpr) = undo.gpr;
+        v->aflags = undo.aflags;
+        memcpy(xmm(v, s->undo_xmm), undo.xmm, 16);
+        raise_simd(v, op);
+    }
+}
+
+OP_HANDLER(float_reg)
+{
+    check_sse(v, op);
+    run_float(v, op, site_of(op), NULL);
+    return op + 1;
+}
+
+OP_HANDLER(float_mem)
+{
+    const struct native_site *s = site_of(op);
+    struct native_mem m;
+    void *p;
+
+    check_sse(v, op);
+    p = mem_begin(v, op, s, &m);
+    run_float(v, op, s, p);
+    return mem_end(v, op, s, &m, p);
+}
+
+/* --- x87 and MMX --- */
+
+/* FXSAVE may have stored where the stub is; the guest sees its own addresses. */
+static void set_x87_pointers(struct vcpu *v, const struct native_site *s, uint64_t la)
+{
+    store_le16(v->xsave + FPU_FOP, s->fop);
+    store_le64(v->xsave + FPU_FIP, v->rip);
+    if (s->size) {
+        store_le64(v->xsave + FPU_FDP, la);
+    }
+}
+
+OP_HANDLER(x87)
+{
+    const struct native_site *s = site_of(op);
+    struct native_mem m = {.la = 0};
+    uint32_t guest, flags;
+    uint8_t pointers[FPU_MXCSR - FPU_FOP];
+    void *p = NULL;
+
+    op_sync(v, op);
+    (s->is_mmx ? fpu_check_mmx : fpu_check_x87)(v);
+    if (s->is_waiting && fpu_is_pending(v)) {
+        vcpu_raise(v, EXC_MF);
+    }
+    if (s->size) {
+        p = mem_begin(v, op, s, &m);
+    }
+    memcpy(pointers, v->xsave + FPU_FOP, sizeof(pointers));
+    guest = load_le32(v->xsave + FPU_MXCSR);
+    store_le32(v->xsave + FPU_MXCSR, (guest & ~MXCSR_FLAGS) | MXCSR_MASKS);
+    s->fn(v, p);
+    set_host_mxcsr(MXCSR_DEFAULT);
+    flags = load_le32(v->xsave + FPU_MXCSR) & MXCSR_FLAGS;
+    store_le32(v->xsave + FPU_MXCSR, guest | flags);
+    memcpy(v->xsave + FPU_FOP, pointers, sizeof(pointers));
+    if (flags & ~(guest >> 7)) { /* CVTPS2PI and the like */
+        raise_simd(v, op);
+    }
+    if (!s->is_control && !s->is_mmx) {
+        set_x87_pointers(v, s, m.la);
+    }
+    return mem_end(v, op, s, &m, p);
+}
+
+static enum ref_result fwait(struct vcpu *v, const struct insn *insn __attribute__((unused)))
+{
+    fpu_check_wait(v);
+    if (fpu_is_pending(v)) {
+        vcpu_raise(v, EXC_MF);
+    }
+    return REF_NEXT;
+}
+
+static enum ref_result fninit(struct vcpu *v, const struct insn *insn __attribute__((unused)))
+{
+    fpu_check_x87(v);
+    fpu_fninit(v);
+    return REF_NEXT;
+}
+
+/* --- MASKMOVDQU, MASKMOVQ: bytes to DS:rDI under a mask --- */
+
+static enum ref_result mask_move(struct vcpu *v, const struct insn *insn)
+{
+    unsigned size = insn->op == INSN_MASKMOVQ ? 8 : 16;
+    bool is_mmx = size == 8;
+    size_t first = is_mmx ? FPU_ST0 : FPU_XMM0;
+    const uint8_t *data =
+        v->xsave + first + (size_t)16 * (insn->operand[0].reg & (is_mmx ? 7 : 15));
+    const uint8_t *mask =
+        v->xsave + first + (size_t)16 * (insn->operand[1].reg & (is_mmx ? 7 : 15));
+    uint64_t offset = v->gpr[GPR_RDI], la;
+
+    (is_mmx ? fpu_check_mmx : fpu_check_sse)(v);
+    if (is_mmx && fpu_is_pending(v)) {
+        vcpu_raise(v, EXC_MF);
+    }
+    if (insn->addrsize < 8) {
+        offset &= insn->addrsize == 4 ? UINT32_MAX : UINT16_MAX;
+    }
+    la = ref_linear(v, (enum cpu_seg)insn->seg, offset, size, true);
+    for (unsigned i = 0; i < size; i++) {
+        if (mask[i] & 0x80) {
+            mmu_check_write(v, la + i, 1);
+        }
+    }
+    for (unsigned i = 0; i < size; i++) {
+        if (mask[i] & 0x80) {
+            mmu_write8(v, la + i, data[i]);
+        }
+    }
+    return REF_NEXT;
+}
+
+/* --- picking --- */
+
+/* Does it read or write MXCSR?  By opcode: SDM volume 2, tables. */
+static bool is_float(const struct insn *insn)
+{
+    uint8_t o = insn->opcode;
+
+    if (insn->map == 1) {
+        return (o >= 0x2a && o <= 0x2f && o != 0x2b) || o == 0x51 || (o >= 0x58 && o <= 0x5f) ||
+               o == 0x7c || o == 0x7d || o == 0xc2 || o == 0xd0 || o == 0xe6;
+    }
+    return insn->map == 3 && ((o >= 0x08 && o <= 0x0b) || o == 0x40 || o == 0x41);
+}
+
+static bool has_mmx(const struct insn *insn)
+{
+    for (unsigned i = 0; i < insn->operand_count; i++) {
+        if (insn->operand[i].kind == INSN_MMX) {
+            return true;
+        }
+    }
+    return insn->op == INSN_EMMS;
+}
+
+/* Extensions beyond x86-64-v2 that the host may lack; without them the guest gets #UD. */
+static bool host_has(const struct vcpu *v, const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_AESIMC:
+    case INSN_AESENC:
+    case INSN_AESENCLAST:
+    case INSN_AESDEC:
+    case INSN_AESDECLAST:
+    case INSN_AESKEYGENASSIST: return native_has(v, NATIVE_AES);
+    case INSN_PCLMULQDQ: return native_has(v, NATIVE_PCLMUL);
+    case INSN_SHA1NEXTE:
+    case INSN_SHA1MSG1:
+    case INSN_SHA1MSG2:
+    case INSN_SHA1RNDS4:
+    case INSN_SHA256RNDS2:
+    case INSN_SHA256MSG1:
+    case INSN_SHA256MSG2: return native_has(v, NATIVE_SHA);
+    case INSN_GF2P8MULB:
+    case INSN_GF2P8AFFINEQB:
+    case INSN_GF2P8AFFINEINVQB: return native_has(v, NATIVE_GFNI);
+    case INSN_EXTRQ:
+    case INSN_INSERTQ:
+    case INSN_MOVNTSS:
+    case INSN_MOVNTSD: return false;
+    default: return true;
+    }
+}
+
+static bool is_whole_move(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_MOVUPS:
+    case INSN_MOVUPD:
+    case INSN_MOVAPS:
+    case INSN_MOVAPD:
+    case INSN_MOVDQA:
+    case INSN_MOVDQU:
+    case INSN_LDDQU:
+    case INSN_MOVNTDQ:
+    case INSN_MOVNTPS:
+    case INSN_MOVNTPD: return true;
+    default: return false;
+    }
+}
+
+static bool is_x87_control(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_FLDCW:
+    case INSN_FNSTCW:
+    case INSN_FNSTSW:
+    case INSN_FNCLEX: return true;
+    default: return false;
+    }
+}
+
+static bool is_x87_waiting(const struct insn *insn)
+{
+    return insn->op != INSN_FNSTCW && insn->op != INSN_FNSTSW && insn->op != INSN_FNCLEX;
+}
+
+static struct native_site *make_site(struct lower *lw, const struct insn *insn, bool with_x87)
+{
+    struct native_site *s = lw->alloc(lw->alloc_owner, sizeof(*s));
+    const struct insn_operand *d = &insn->operand[0];
+
+    if (!s) {
+        lw->is_out_of_memory = true;
+        return NULL;
+    }
+    *s = (struct native_site){
+        .fn = native_stub(lw->v->native, insn, with_x87),
+        .align = insn->mem_align,
+        .is_store = insn->mem_access & INSN_MEM_WRITE,
+        .is_mmx = insn->klass == INSN_CLASS_SIMD,
+        .is_waiting = is_x87_waiting(insn),
+        .is_control = is_x87_control(insn),
+        .fop = (uint16_t)((insn->opcode & 7u) << 8 | insn->modrm),
+        .undo_gpr = d->kind == INSN_GPR ? lower_reg(d) : 0,
+        .undo_xmm = d->kind == INSN_XMM ? d->reg & 15 : 0,
+    };
+    for (unsigned i = 0; i < insn->operand_count; i++) {
+        if (insn->operand[i].kind == INSN_MEM) {
+            s->size = insn->operand[i].size;
+        }
+    }
+    lw->is_out_of_memory |= !s->fn;
+    return s;
+}
+
+static op_fn pick(const struct insn *insn, bool with_x87, bool is_mem)
+{
+    if (with_x87) {
+        return x87;
+    }
+    if (is_whole_move(insn)) {
+        return !is_mem                             ? move16_reg
+               : insn->mem_access & INSN_MEM_WRITE ? move16_store
+                                                   : move16_load;
+    }
+    if (is_float(insn)) {
+        return is_mem ? float_mem : float_reg;
+    }
+    return is_mem ? simd_mem : simd_reg;
+}
+
+static void lower_site(struct lower *lw, const struct insn *insn)
+{
+    bool with_x87 = insn->klass == INSN_CLASS_X87 || has_mmx(insn);
+    struct native_site *s = make_site(lw, insn, with_x87);
+    struct lower_ea ea = {.base = OP_ZERO, .index = OP_ZERO, .seg = OP_ZERO / 8};
+    struct op *op;
+
+    if (s && s->size) {
+        ea = lower_mem(lw, insn, s->size, false);
+    }
+    op = lower_emit(lw, pick(insn, with_x87, s && s->size));
+    lower_set_ea(op, &ea);
+    op->imm = (uintptr_t)s;
+    op->dst = insn->operand[0].reg & 15;
+    op->src = insn->operand[1].reg & 15;
+}
+
+bool lower_native(struct lower *lw, const struct insn *insn)
+{
+    if (!host_has(lw->v, insn)) {
+        return false;
+    }
+    switch (insn->op) {
+    case INSN_FWAIT: lower_call(lw, insn, fwait); break;
+    case INSN_FNINIT: lower_call(lw, insn, fninit); break;
+    case INSN_MASKMOVQ:
+    case INSN_MASKMOVDQU: lower_call(lw, insn, mask_move); break;
+    default: lower_site(lw, insn); break;
+    }
+    return true;
+}
