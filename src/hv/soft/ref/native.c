@@ -361,10 +361,6 @@ static bool host_has(const struct vcpu *v, const struct insn *insn)
     case INSN_GF2P8MULB:
     case INSN_GF2P8AFFINEQB:
     case INSN_GF2P8AFFINEINVQB: return native_has(v, NATIVE_GFNI);
-    case INSN_EXTRQ:
-    case INSN_INSERTQ:
-    case INSN_MOVNTSS:
-    case INSN_MOVNTSD: return false;
     default: return true;
     }
 }

@@ -7,8 +7,6 @@
 #include "hv/soft/ref/lower_int.h"
 #include "hv/soft/ref/sys.h"
 
-
-
 #define ELEMENTS_PER_POLL 4096u
 
 struct string_op {
