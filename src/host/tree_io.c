@@ -69,7 +69,7 @@ static ssize_t transfer_all(struct tree *tree, transfer_fn transfer, int fd,
 ssize_t tree_read(void *t, uint64_t node, uint64_t file_id, const struct iovec *iov, unsigned count,
                   uint64_t offset)
 {
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     int r = tree_file_get(t, node, file_id, &file);
 
     return r < 0 ? r : transfer_all(t, preadv2, file->fd, iov, count, offset, 0);
@@ -79,7 +79,7 @@ ssize_t tree_write(void *t, uint64_t node, uint64_t file_id, const struct iovec 
                    unsigned count, const struct tree_write *how)
 {
     struct tree *tree = t;
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     ssize_t n;
     int r = tree->is_read_only ? -EROFS : tree_file_get(tree, node, file_id, &file);
 
@@ -98,7 +98,7 @@ ssize_t tree_write(void *t, uint64_t node, uint64_t file_id, const struct iovec 
 int tree_flush(void *t, uint64_t node, uint64_t file_id, uint64_t owner)
 {
     struct tree *tree = t;
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     int r = tree_file_get(tree, node, file_id, &file);
     int fd;
 
@@ -116,7 +116,7 @@ int tree_flush(void *t, uint64_t node, uint64_t file_id, uint64_t owner)
 
 int tree_sync(void *t, uint64_t node, uint64_t file_id, bool is_data_only)
 {
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     int r = tree_file_get(t, node, file_id, &file);
 
     if (r < 0) {
@@ -131,7 +131,7 @@ int tree_sync(void *t, uint64_t node, uint64_t file_id, bool is_data_only)
 int tree_allocate(void *t, uint64_t node, uint64_t file_id, int mode, uint64_t offset, uint64_t len)
 {
     struct tree *tree = t;
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     int r = tree->is_read_only ? -EROFS : tree_file_get(tree, node, file_id, &file);
 
     if (r < 0) {
@@ -146,7 +146,7 @@ int tree_allocate(void *t, uint64_t node, uint64_t file_id, int mode, uint64_t o
 
 int64_t tree_seek(void *t, uint64_t node, uint64_t file_id, uint64_t offset, unsigned whence)
 {
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     off_t at;
     int r = tree_file_get(t, node, file_id, &file);
 
@@ -167,8 +167,8 @@ ssize_t tree_copy(void *t, const uint64_t from[2], uint64_t from_offset, const u
                   uint64_t to_offset, uint64_t len)
 {
     struct tree *tree = t;
-    struct tree_file *in;
-    struct tree_file *out;
+    struct tree_file *in = NULL;
+    struct tree_file *out = NULL;
     off_t in_at = (off_t)from_offset;
     off_t out_at = (off_t)to_offset;
     ssize_t n;

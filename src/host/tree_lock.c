@@ -94,7 +94,7 @@ static int lock_file(struct tree *tree, uint64_t node, uint64_t file_id,
 
 int tree_get_lock(void *t, uint64_t node, uint64_t file_id, uint64_t owner, struct tree_lock *lock)
 {
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     struct tree_lock_owner *own;
     struct flock flock;
     int r = lock_file(t, node, file_id, &file);
@@ -121,7 +121,7 @@ int tree_set_lock(void *t, uint64_t node, uint64_t file_id, uint64_t owner,
                   const struct tree_lock *lock)
 {
     struct tree *tree = t;
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     struct tree_lock_owner *own;
     struct flock flock;
     int r = lock_file(tree, node, file_id, &file);
@@ -153,7 +153,7 @@ int tree_set_lock(void *t, uint64_t node, uint64_t file_id, uint64_t owner,
 
 int tree_set_flock(void *t, uint64_t node, uint64_t file_id, uint32_t type)
 {
-    struct tree_file *file;
+    struct tree_file *file = NULL;
     int how = type == F_RDLCK ? LOCK_SH : type == F_WRLCK ? LOCK_EX : LOCK_UN;
     int r = lock_file(t, node, file_id, &file);
 

@@ -134,7 +134,7 @@ static inline void fuse_client_open(struct fuse_client *c, const char *path, boo
     c->out_room = FUSE_CLIENT_BUF;
     CHECK_OK(tree_dir_new(&config, &c->tree, &err), &err);
     CHECK_INT(fs_session_init(c->s, &c->tree, is_read_only, &cache), 0);
-    CHECK_INT(fuse_init_flags(c, ~0u & ~(uint32_t)FUSE_INIT_RESERVED), 0);
+    CHECK_INT(fuse_init_flags(c, INT32_MAX), 0);
 }
 
 static inline void fuse_client_close(struct fuse_client *c)
