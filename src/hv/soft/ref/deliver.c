@@ -402,7 +402,6 @@ void ref_deliver_exception(struct vcpu *v)
 
 void ref_deliver_interrupt(struct vcpu *v, uint8_t vector)
 {
-    v->stats.interrupts++;
     deliver(v, (struct event){.vector = vector, .is_external = true, .rip = v->rip});
 }
 

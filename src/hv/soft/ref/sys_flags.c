@@ -68,6 +68,5 @@ enum ref_result sys_hlt(struct vcpu *v, const struct insn *insn)
     (void)insn;
     sys_need_cpl0(v);
     v->halted = 1;
-    v->stats.halts++;
     return REF_END;
 }
