@@ -9,5 +9,6 @@ include mk/toolchain.mk
 include mk/flags.mk
 include mk/rooms.mk
 include mk/init.mk
+include mk/run.mk
 include mk/check.mk
 include mk/help.mk
