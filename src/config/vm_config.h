@@ -24,8 +24,8 @@ struct config_share {
     char tag[36];     /* virtio 1.2, 5.11.4: at most 36 bytes */
     const char *path; /* host directory */
     bool read_only;
-    /* How long the guest may believe what it looked up, ms; 0 = asks each time. */
-    unsigned cache_ms;
+    bool is_stable; /* seldom changed by the host: the guest may cache what it looked up for a
+                       minute */
 };
 
 struct vm_config {

@@ -17,22 +17,22 @@
 #define LAYOUT_RAM_HIGH_START (4 * GIB)
 
 /* A page each, so that a guest could map one without seeing the next. */
-#define LAYOUT_VIRTIO_START   UINT64_C(0xd0000000)
-#define LAYOUT_VIRTIO_STRIDE  UINT64_C(0x1000)
-#define LAYOUT_VIRTIO_MAX     19u
+#define LAYOUT_VIRTIO_START  UINT64_C(0xd0000000)
+#define LAYOUT_VIRTIO_STRIDE UINT64_C(0x1000)
+#define LAYOUT_VIRTIO_MAX    19u
 /* Lines 0 to 4 belong to what a PC has there (timer, keyboard, cascade, COM2, COM1). */
-#define LAYOUT_VIRTIO_IRQ     5u
+#define LAYOUT_VIRTIO_IRQ 5u
 
 /* COM1, where `console=ttyS0` and every early console look. */
-#define LAYOUT_UART_PORT  0x3f8u
-#define LAYOUT_UART_LEN   8u
-#define LAYOUT_UART_IRQ   4u
+#define LAYOUT_UART_PORT 0x3f8u
+#define LAYOUT_UART_LEN  8u
+#define LAYOUT_UART_IRQ  4u
 /* Keyboard controller: Linux's `reboot=k` pulses the CPU's reset line through it. */
 #define LAYOUT_I8042_PORT 0x60u
 #define LAYOUT_I8042_LEN  5u
 /* Real-time clock: index and data. */
-#define LAYOUT_RTC_PORT   0x70u
-#define LAYOUT_RTC_LEN    2u
+#define LAYOUT_RTC_PORT 0x70u
+#define LAYOUT_RTC_LEN  2u
 /* Sleep control, sleep status and reset registers; the FADT tells the guest. */
 #define LAYOUT_POWER_PORT 0x600u
 #define LAYOUT_POWER_LEN  8u

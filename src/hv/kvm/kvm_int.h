@@ -1,0 +1,69 @@
+/* kvm_int.h — what the files of hv/kvm share.  KVM's own structs stay in this room. */
+#pragma once
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "hv/hv.h"
+
+struct kvm_vm {
+    struct hv_vm hv; /* first */
+    struct hv_config config;
+    int dev_fd; /* /dev/kvm */
+    int fd;
+    int run_bytes; /* size of the shared struct kvm_run */
+    struct kvm_cpuid2 *cpuid; /* what KVM supports, for all vCPUs to start from */
+    pthread_mutex_t lock;     /* guards the creation of irqfds */
+    _Atomic int irqfds[HV_IRQ_LINES]; /* eventfd + 1; 0: not yet */
+};
+
+struct kvm_vcpu {
+    struct hv_vcpu hv; /* first */
+    struct kvm_vm *vm;
+    unsigned index;
+    int fd;
+    struct kvm_run *run;
+    _Atomic int tid;     /* of the thread in vcpu_run, 0 before the first */
+    _Atomic bool kicked; /* set by kick, taken by run */
+    char why[200];
+};
+
+static inline struct kvm_vm *kvm_vm_of(struct hv_vm *vm)
+{
+    return (struct kvm_vm *)vm;
+}
+
+static inline struct kvm_vcpu *kvm_vcpu_of(struct hv_vcpu *vcpu)
+{
+    return (struct kvm_vcpu *)vcpu;
+}
+
+/* ioctl that starts again after a signal; negative errno on failure. */
+int kvm_ioctl(int fd, unsigned long request, unsigned long arg);
+#define kvm_ioctl_ptr(fd, request, ptr) kvm_ioctl(fd, request, (unsigned long)(ptr))
+
+/* cpuid.c: the leaves of vCPU `index`. */
+int kvm_cpuid_supported(int dev_fd, struct kvm_cpuid2 **ret_cpuid, struct err *err);
+int kvm_cpuid_set(struct kvm_vcpu *vcpu, struct err *err);
+
+/* vcpu.c */
+int kvm_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu, struct err *err);
+void kvm_vcpu_free(struct hv_vcpu *hv);
+int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit);
+void kvm_vcpu_kick(struct hv_vcpu *hv);
+const char *kvm_vcpu_why(const struct hv_vcpu *hv);
+/* Install the empty handler that makes a kick interrupt KVM_RUN. */
+int kvm_kick_init(struct err *err);
+
+/* state.c */
+int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
+int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+/* MSRs that firmware would have set. */
+int kvm_boot_msrs(struct kvm_vcpu *vcpu);
+
+/* irq.c */
+int kvm_irq_set(struct hv_vm *hv, unsigned line, bool level);
+int kvm_irq_pulse(struct hv_vm *hv, unsigned line);
+int kvm_msi(struct hv_vm *hv, uint64_t address, uint32_t data);
+int kvm_doorbell(struct hv_vm *hv, gpa_t gpa, uint32_t match, int eventfd);

@@ -1,0 +1,213 @@
+/* vcpu.c — one KVM vCPU: run it, serve its I/O, get it out.
+ *
+ * Theory of operation.  A kick must end the current or the next KVM_RUN.  It sets `kicked` and
+ * `immediate_exit`, then sends a signal with an empty handler to the thread that runs the vCPU: a thread
+ * inside KVM_RUN is interrupted by the signal, one that is about to enter returns at once because of
+ * `immediate_exit`.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "hv/kvm/kvm.h"
+#include "hv/kvm/kvm_int.h"
+
+#define KICK_SIGNAL SIGRTMIN
+
+static void on_kick(int signal)
+{
+    (void)signal;
+}
+
+int kvm_kick_init(struct err *err)
+{
+    struct sigaction action = {.sa_handler = on_kick}; /* no SA_RESTART: KVM_RUN must return */
+
+    return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? err_sys(err, "install the kick signal") : 0;
+}
+
+/* Firmware wires LINT0 to the PIC and LINT1 to NMI (MP specification 1.4, 3.6.2.2, virtual wire mode). */
+static int set_lint(struct kvm_vcpu *vcpu)
+{
+    struct kvm_lapic_state lapic;
+    uint32_t lint0 = 0x700; /* ExtINT (SDM volume 3, 11.5.1) */
+    uint32_t lint1 = 0x400; /* NMI */
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_LAPIC, &lapic);
+
+    if (r < 0) {
+        return r;
+    }
+    memcpy(lapic.regs + 0x350, &lint0, 4);
+    memcpy(lapic.regs + 0x360, &lint1, 4);
+    return kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, &lapic);
+}
+
+static int set_up(struct kvm_vcpu *vcpu, struct err *err)
+{
+    struct kvm_vm *vm = vcpu->vm;
+    int r;
+
+    vcpu->fd = kvm_ioctl(vm->fd, KVM_CREATE_VCPU, vcpu->index);
+    if (vcpu->fd < 0) {
+        return err_set(err, vcpu->fd, "KVM: create vCPU: %s", strerror(-vcpu->fd));
+    }
+    vcpu->run = mmap(NULL, (size_t)vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+    if (vcpu->run == MAP_FAILED) {
+        vcpu->run = NULL;
+        return err_sys(err, "KVM: map the vCPU");
+    }
+    r = kvm_cpuid_set(vcpu, err);
+    if (r < 0) {
+        return r;
+    }
+    r = kvm_boot_msrs(vcpu);
+    if (r == 0) {
+        r = set_lint(vcpu);
+    }
+    return r < 0 ? err_set(err, r, "KVM: initial state: %s", strerror(-r)) : 0;
+}
+
+int kvm_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu, struct err *err)
+{
+    struct kvm_vcpu *vcpu = calloc(1, sizeof(*vcpu));
+    int r;
+
+    if (!vcpu) {
+        return err_set(err, -ENOMEM, "KVM: out of memory");
+    }
+    vcpu->hv.ops = &hv_kvm_ops;
+    vcpu->vm = kvm_vm_of(hv);
+    vcpu->index = index;
+    vcpu->fd = -1;
+    r = set_up(vcpu, err);
+    if (r < 0) {
+        kvm_vcpu_free(&vcpu->hv);
+        return r;
+    }
+    *ret_vcpu = &vcpu->hv;
+    return 0;
+}
+
+void kvm_vcpu_free(struct hv_vcpu *hv)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+
+    if (vcpu->run) {
+        (void)munmap(vcpu->run, (size_t)vcpu->vm->run_bytes);
+    }
+    if (vcpu->fd >= 0) {
+        (void)close(vcpu->fd);
+    }
+    free(vcpu);
+}
+
+void kvm_vcpu_kick(struct hv_vcpu *hv)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+    int tid;
+
+    atomic_store_explicit(&vcpu->kicked, true, memory_order_seq_cst);
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    tid = atomic_load_explicit(&vcpu->tid, memory_order_seq_cst);
+    if (tid) {
+        (void)syscall(SYS_tgkill, getpid(), tid, KICK_SIGNAL);
+    }
+}
+
+const char *kvm_vcpu_why(const struct hv_vcpu *hv)
+{
+    return ((const struct kvm_vcpu *)hv)->why;
+}
+
+static void serve_pio(struct kvm_vcpu *vcpu)
+{
+    const struct hv_client *client = vcpu->vm->config.client;
+    struct kvm_run *run = vcpu->run;
+    uint8_t *data = (uint8_t *)run + run->io.data_offset;
+
+    for (uint32_t i = 0; i < run->io.count; i++) {
+        client->pio(client->owner, run->io.port, data + (size_t)i * run->io.size, run->io.size,
+                    run->io.direction == KVM_EXIT_IO_OUT);
+    }
+}
+
+static void serve_mmio(struct kvm_vcpu *vcpu)
+{
+    const struct hv_client *client = vcpu->vm->config.client;
+    struct kvm_run *run = vcpu->run;
+
+    client->mmio(client->owner, GPA(run->mmio.phys_addr), run->mmio.data, run->mmio.len,
+                 run->mmio.is_write);
+}
+
+static enum hv_exit broken(struct kvm_vcpu *vcpu)
+{
+    const struct kvm_run *run = vcpu->run;
+
+    if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR) {
+        (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM internal error %u (data 0x%llx)",
+                       run->internal.suberror, (unsigned long long)run->internal.data[0]);
+    } else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
+        (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM: the CPU refused to enter the guest, 0x%llx",
+                       (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
+    } else {
+        (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM: unexpected exit %u", run->exit_reason);
+    }
+    return HV_EXIT_BROKEN;
+}
+
+/* Serve one exit.  true: *exit says why to leave. */
+static bool serve(struct kvm_vcpu *vcpu, enum hv_exit *exit)
+{
+    switch (vcpu->run->exit_reason) {
+    case KVM_EXIT_IO:
+        serve_pio(vcpu);
+        return false;
+    case KVM_EXIT_MMIO:
+        serve_mmio(vcpu);
+        return false;
+    case KVM_EXIT_INTR:
+    case KVM_EXIT_IRQ_WINDOW_OPEN:
+        return false;
+    case KVM_EXIT_SHUTDOWN:
+        *exit = HV_EXIT_TRIPLE_FAULT;
+        return true;
+    default:
+        *exit = broken(vcpu);
+        return true;
+    }
+}
+
+int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+
+    atomic_store_explicit(&vcpu->tid, (int)gettid(), memory_order_seq_cst);
+    for (;;) {
+        int r;
+
+        if (atomic_exchange_explicit(&vcpu->kicked, false, memory_order_seq_cst)) {
+            __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+            *ret_exit = HV_EXIT_KICKED;
+            return 0;
+        }
+        r = ioctl(vcpu->fd, KVM_RUN, 0);
+        if (r < 0) {
+            if (errno == EINTR || errno == EAGAIN) {
+                continue;
+            }
+            r = -errno;
+            (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM_RUN: %s", strerror(-r));
+            return r;
+        }
+        if (serve(vcpu, ret_exit)) {
+            return 0;
+        }
+    }
+}

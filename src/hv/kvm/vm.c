@@ -1,0 +1,206 @@
+/* vm.c — /dev/kvm, a VM in it, guest memory; and the backend's table. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/bits.h"
+#include "hv/kvm/kvm.h"
+#include "hv/kvm/kvm_int.h"
+#include "mem/map.h"
+
+/* Three pages for Intel's real mode emulation and one for its identity map, below the BIOS area of a PC
+ * and outside RAM (Documentation/virt/kvm/api.rst, 4.36 and 4.42). */
+#define TSS_ADDR      UINT64_C(0xfffbd000)
+#define IDENTITY_ADDR UINT64_C(0xfffbc000)
+
+int kvm_ioctl(int fd, unsigned long request, unsigned long arg)
+{
+    for (;;) {
+        int r = ioctl(fd, request, arg);
+
+        if (r >= 0) {
+            return r;
+        }
+        if (errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+    }
+}
+
+static int open_dev(struct err *err)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+
+    if (fd >= 0) {
+        return fd;
+    }
+    if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
+        return err_set(err, -ENOENT,
+                       "no /dev/kvm: the CPU's virtualization is off or hidden, or the module is not "
+                       "loaded (modprobe kvm_intel or kvm_amd)");
+    }
+    if (errno == EACCES || errno == EPERM) {
+        return err_set(err, -EACCES,
+                       "/dev/kvm cannot be opened: permission denied; add yourself to its group "
+                       "(usermod -aG kvm USER) and log in again");
+    }
+    return err_sys(err, "/dev/kvm cannot be opened");
+}
+
+static int check_dev(int fd, struct err *err)
+{
+    static const struct {
+        int cap;
+        const char *name;
+    } needed[] = {
+        {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"}, {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+        {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},             {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+        {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},     {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+        {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},             {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+        {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},   {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+    };
+    int version = kvm_ioctl(fd, KVM_GET_API_VERSION, 0);
+
+    if (version != KVM_API_VERSION) {
+        return err_set(err, -ENOTSUP, "/dev/kvm speaks API version %d, not %d", version,
+                       KVM_API_VERSION);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
+        if (kvm_ioctl(fd, KVM_CHECK_EXTENSION, (unsigned long)needed[i].cap) <= 0) {
+            return err_set(err, -ENOTSUP, "/dev/kvm lacks %s: this host's kernel is too old",
+                           needed[i].name);
+        }
+    }
+    return 0;
+}
+
+static int kvm_probe(struct err *err)
+{
+    AUTO_CLOSE int fd = open_dev(err);
+
+    return fd < 0 ? fd : check_dev(fd, err);
+}
+
+static int add_memory(struct kvm_vm *vm, struct err *err)
+{
+    const struct mem_map *mem = vm->config.mem;
+
+    for (unsigned i = 0; i < mem_range_count(mem); i++) {
+        const struct mem_range *range = mem_range_at(mem, i);
+        struct kvm_userspace_memory_region region = {
+            .slot = i,
+            .guest_phys_addr = range->gpa.v,
+            .memory_size = range->len,
+            .userspace_addr = (uintptr_t)range->host,
+        };
+        int r = kvm_ioctl_ptr(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+
+        if (r < 0) {
+            return err_set(err, r, "KVM: guest memory at 0x%llx: %s",
+                           (unsigned long long)range->gpa.v, strerror(-r));
+        }
+    }
+    return 0;
+}
+
+static int set_up(struct kvm_vm *vm, struct err *err)
+{
+    uint64_t identity = IDENTITY_ADDR;
+    int r;
+
+    vm->dev_fd = open_dev(err);
+    if (vm->dev_fd < 0) {
+        return vm->dev_fd;
+    }
+    r = check_dev(vm->dev_fd, err);
+    if (r < 0) {
+        return r;
+    }
+    vm->fd = kvm_ioctl(vm->dev_fd, KVM_CREATE_VM, 0);
+    if (vm->fd < 0) {
+        return err_set(err, vm->fd, "KVM: create a VM: %s", strerror(-vm->fd));
+    }
+    vm->run_bytes = kvm_ioctl(vm->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    r = kvm_ioctl(vm->fd, KVM_SET_TSS_ADDR, TSS_ADDR);
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vm->fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+    }
+    if (r == 0) {
+        r = kvm_ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0);
+    }
+    if (r < 0 || vm->run_bytes < (int)sizeof(struct kvm_run)) {
+        return err_set(err, r < 0 ? r : -EIO, "KVM: set up a VM: %s", strerror(r < 0 ? -r : EIO));
+    }
+    r = kvm_cpuid_supported(vm->dev_fd, &vm->cpuid, err);
+    return r < 0 ? r : add_memory(vm, err);
+}
+
+static void kvm_vm_free(struct hv_vm *hv)
+{
+    struct kvm_vm *vm = kvm_vm_of(hv);
+
+    for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
+        int fd = atomic_load_explicit(&vm->irqfds[i], memory_order_relaxed) - 1;
+
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+    }
+    if (vm->fd >= 0) {
+        (void)close(vm->fd);
+    }
+    if (vm->dev_fd >= 0) {
+        (void)close(vm->dev_fd);
+    }
+    (void)pthread_mutex_destroy(&vm->lock);
+    free(vm->cpuid);
+    free(vm);
+}
+
+static int kvm_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, struct err *err)
+{
+    struct kvm_vm *vm = calloc(1, sizeof(*vm));
+    int r;
+
+    if (!vm) {
+        return err_set(err, -ENOMEM, "KVM: out of memory");
+    }
+    vm->hv.ops = &hv_kvm_ops;
+    vm->config = *config;
+    vm->fd = -1;
+    vm->dev_fd = -1;
+    (void)pthread_mutex_init(&vm->lock, NULL);
+    r = kvm_kick_init(err);
+    if (r == 0) {
+        r = set_up(vm, err);
+    }
+    if (r < 0) {
+        kvm_vm_free(&vm->hv);
+        return r;
+    }
+    *ret_vm = &vm->hv;
+    return 0;
+}
+
+const struct hv_ops hv_kvm_ops = {
+    .name = "kvm",
+    .vcpu_max = HV_VCPU_MAX,
+    .probe = kvm_probe,
+    .vm_new = kvm_vm_new,
+    .vm_free = kvm_vm_free,
+    .vcpu_new = kvm_vcpu_new,
+    .vcpu_free = kvm_vcpu_free,
+    .vcpu_run = kvm_vcpu_run,
+    .vcpu_kick = kvm_vcpu_kick,
+    .vcpu_get = kvm_vcpu_get,
+    .vcpu_set = kvm_vcpu_set,
+    .vcpu_why = kvm_vcpu_why,
+    .irq_set = kvm_irq_set,
+    .irq_pulse = kvm_irq_pulse,
+    .msi = kvm_msi,
+    .doorbell = kvm_doorbell,
+};

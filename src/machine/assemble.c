@@ -1,0 +1,184 @@
+/* assemble.c — build a machine from its configuration; one screen, in order. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "boot/boot.h"
+#include "io/loop.h"
+#include "machine/layout.h"
+#include "machine/machine_int.h"
+
+static void on_pio(void *owner, uint16_t port, void *data, unsigned len, bool is_write)
+{
+    bus_access(&((struct machine *)owner)->pio, port, data, len, is_write);
+}
+
+static void on_mmio(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write)
+{
+    bus_access(&((struct machine *)owner)->mmio, gpa.v, data, len, is_write);
+}
+
+static int add_memory(struct machine *m, uint64_t bytes, struct err *err)
+{
+    uint64_t low = bytes < LAYOUT_RAM_LOW_MAX ? bytes : LAYOUT_RAM_LOW_MAX;
+    int r;
+
+    m->mem = mem_map_new();
+    if (!m->mem) {
+        return err_set(err, -ENOMEM, "guest memory: out of memory");
+    }
+    r = mem_map_add(m->mem, GPA(0), low, err);
+    if (r == 0 && bytes > low) {
+        r = mem_map_add(m->mem, GPA(LAYOUT_RAM_HIGH_START), bytes - low, err);
+    }
+    return r;
+}
+
+static int add_cpus(struct machine *m, struct err *err)
+{
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        int r = hv_vcpu_new(m->vm, i, &m->vcpus[i].hv, err);
+
+        if (r < 0) {
+            return err_wrap(err, r, "vCPU %u", i);
+        }
+        m->vcpus[i].machine = m;
+        m->vcpus[i].index = i;
+    }
+    return 0;
+}
+
+/* Kernel, initrd, command line, tables into memory; the boot processor to its first instruction. */
+static int load_kernel(struct machine *m, const struct vm_config *config,
+                       const struct kernel *kernel, struct err *err)
+{
+    struct acpi_virtio virtio[MACHINE_DEVICE_MAX];
+    struct acpi_config acpi = {.vcpu_count = m->vcpu_count,
+                               .virtio = virtio,
+                               .virtio_count = m->slot_count,
+                               .uart_port = LAYOUT_UART_PORT,
+                               .uart_len = LAYOUT_UART_LEN,
+                               .uart_irq = LAYOUT_UART_IRQ,
+                               .power_port = LAYOUT_POWER_PORT};
+    struct boot_part initrd = {.data = config->initrd, .len = config->initrd_len};
+    struct boot_config boot = {.mem = m->mem,
+                               .kernel = kernel,
+                               .initrd = &initrd,
+                               .initrd_count = config->initrd ? 1 : 0,
+                               .cmdline = config->cmdline,
+                               .acpi = &acpi};
+    AUTO_FREE struct cpu_state *state = malloc(sizeof(*state));
+    int r;
+
+    if (!state) {
+        return err_set(err, -ENOMEM, "boot: out of memory");
+    }
+    for (unsigned i = 0; i < m->slot_count; i++) {
+        virtio[i] = (struct acpi_virtio){
+            .gpa = GPA(m->slots[i].gpa), .len = LAYOUT_VIRTIO_STRIDE, .irq = m->slots[i].irq};
+    }
+    r = boot_load(&boot, state, err);
+    if (r < 0) {
+        return r;
+    }
+    r = hv_vcpu_set(m->vcpus[0].hv, state);
+    return r < 0 ? err_set(err, r, "set the first CPU's state: error %d", r) : 0;
+}
+
+static int add_boot(struct machine *m, const struct vm_config *config, struct err *err)
+{
+    struct kernel *kernel = NULL;
+    int r = kernel_open(config->kernel, config->cache_dir, &kernel, err);
+
+    if (r == 0) {
+        r = load_kernel(m, config, kernel, err);
+        kernel_close(kernel);
+    }
+    return r;
+}
+
+static int build(struct machine *m, const struct vm_config *config, const struct tty_port *console,
+                 struct err *err)
+{
+    struct hv_config hv = {.client = &m->client, .vcpu_count = config->vcpu_count};
+    int r = backend_choose(config->engine, config->vcpu_count, &m->backend, err);
+
+    m->vcpu_count = config->vcpu_count;
+    if (r == 0) {
+        r = add_memory(m, config->mem_bytes, err);
+        hv.mem = m->mem;
+    }
+    if (r == 0) {
+        r = hv_vm_new(m->backend.ops, &hv, &m->vm, err);
+    }
+    if (r == 0) {
+        r = add_cpus(m, err);
+    }
+    if (r == 0) {
+        r = machine_add_devices(m, config, console, err);
+    }
+    return r < 0 ? r : add_boot(m, config, err);
+}
+
+int machine_new(const struct vm_config *config, const struct tty_port *console,
+                struct machine **ret_machine, struct err *err)
+{
+    struct machine *m;
+    int r = config_check(config, err);
+
+    if (r < 0) {
+        return r;
+    }
+    m = calloc(1, sizeof(*m));
+    if (!m) {
+        return err_set(err, -ENOMEM, "machine: out of memory");
+    }
+    m->client = (struct hv_client){.pio = on_pio, .mmio = on_mmio, .owner = m};
+    m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    r = m->end_fd < 0 ? err_sys(err, "eventfd") : build(m, config, console, err);
+    if (r < 0) {
+        machine_free(m);
+        return r;
+    }
+    *ret_machine = m;
+    return 0;
+}
+
+int machine_start(struct machine *m, struct err *err)
+{
+    for (unsigned i = 0; i < m->loop_count; i++) {
+        int r = loop_thread_start(m->loops[i], i ? "share" : "io", err);
+
+        if (r < 0) {
+            return r;
+        }
+    }
+    return machine_start_vcpus(m, err);
+}
+
+void machine_free(struct machine *m)
+{
+    if (!m) {
+        return;
+    }
+    machine_stop(m);
+    machine_join_vcpus(m); /* while loops still answer what vCPUs wait for */
+    for (unsigned i = 0; i < m->loop_count; i++) {
+        loop_thread_stop(m->loops[i]);
+    }
+    machine_free_devices(m);
+    for (unsigned i = 0; i < m->loop_count; i++) {
+        loop_free(m->loops[i]);
+    }
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        hv_vcpu_free(m->vcpus[i].hv);
+    }
+    hv_vm_free(m->vm);
+    mem_map_free(m->mem);
+    if (m->end_fd >= 0) {
+        (void)close(m->end_fd);
+    }
+    free(m);
+}

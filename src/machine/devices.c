@@ -1,0 +1,179 @@
+/* devices.c — every device of the machine, placed. */
+#include <errno.h>
+#include <string.h>
+
+#include "dev/chip/i8042.h"
+#include "dev/chip/power.h"
+#include "dev/chip/rtc_cmos.h"
+#include "dev/chip/uart16550.h"
+#include "dev/fs/fs.h"
+#include "dev/misc/rng.h"
+#include "dev/virtio/mmio.h"
+#include "dev/vsock/vsock.h"
+#include "host/tree_dir.h"
+#include "io/loop.h"
+#include "machine/layout.h"
+#include "machine/machine_int.h"
+
+static void line_set(void *owner, unsigned line, bool level)
+{
+    (void)hv_irq_set(((struct machine *)owner)->vm, line, level);
+}
+
+static void line_pulse(void *owner, unsigned line)
+{
+    (void)hv_irq_pulse(((struct machine *)owner)->vm, line);
+}
+
+static struct irq_line irq_of(struct machine *m, unsigned line)
+{
+    return (struct irq_line){.set = line_set, .pulse = line_pulse, .owner = m, .line = line};
+}
+
+static void on_poweroff(void *owner)
+{
+    machine_finish(owner, MACHINE_POWEROFF);
+}
+
+static void on_reset(void *owner)
+{
+    machine_finish(owner, MACHINE_REBOOT);
+}
+
+/* Take `dev` into ownership and put it on a bus. */
+static int place(struct machine *m, struct bus *bus, uint64_t start, uint64_t len,
+                 struct device *dev, struct err *err)
+{
+    if (m->device_count == MACHINE_DEVICE_MAX) {
+        device_free(dev);
+        return err_set(err, -ENOSPC, "more than %d devices", MACHINE_DEVICE_MAX);
+    }
+    m->devices[m->device_count++] = dev;
+    return bus_add(bus, start, len, dev, err);
+}
+
+static int add_chips(struct machine *m, const struct tty_port *console, struct err *err)
+{
+    struct irq_line uart_irq = irq_of(m, LAYOUT_UART_IRQ);
+    struct device *dev = NULL;
+    int r = uart16550_new(console, &uart_irq, &dev, err);
+
+    if (r == 0) {
+        r = place(m, &m->pio, LAYOUT_UART_PORT, LAYOUT_UART_LEN, dev, err);
+    }
+    if (r == 0) {
+        r = i8042_new(&m->power, &dev, err);
+    }
+    if (r == 0) {
+        r = place(m, &m->pio, LAYOUT_I8042_PORT, LAYOUT_I8042_LEN, dev, err);
+    }
+    if (r == 0) {
+        r = rtc_cmos_new(&dev, err);
+    }
+    if (r == 0) {
+        r = place(m, &m->pio, LAYOUT_RTC_PORT, LAYOUT_RTC_LEN, dev, err);
+    }
+    if (r == 0) {
+        r = power_new(&m->power, &dev, err);
+    }
+    return r < 0 ? r : place(m, &m->pio, LAYOUT_POWER_PORT, LAYOUT_POWER_LEN, dev, err);
+}
+
+static int add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
+{
+    int r = loop_new(&m->loops[m->loop_count], err);
+
+    if (r == 0) {
+        *ret_loop = m->loops[m->loop_count++];
+    }
+    return r;
+}
+
+/* Give a virtio device its window, its interrupt and its doorbells. */
+static int add_virtio(struct machine *m, struct virtio_dev *vdev, struct err *err)
+{
+    unsigned n = m->slot_count;
+    struct machine_slot slot = {.gpa = LAYOUT_VIRTIO_START + n * LAYOUT_VIRTIO_STRIDE,
+                                .irq = LAYOUT_VIRTIO_IRQ + n};
+    struct irq_line irq = irq_of(m, slot.irq);
+    struct device *dev = NULL;
+    int r;
+
+    if (n == LAYOUT_VIRTIO_MAX) {
+        vdev->ops->free(vdev);
+        return err_set(err, -ENOSPC, "more than %u virtio devices", LAYOUT_VIRTIO_MAX);
+    }
+    r = virtio_mmio_new(vdev, &irq, &dev, err);
+    if (r < 0) {
+        return r;
+    }
+    r = place(m, &m->mmio, slot.gpa, LAYOUT_VIRTIO_STRIDE, dev, err);
+    if (r < 0) {
+        return r;
+    }
+    m->slots[m->slot_count++] = slot;
+    for (unsigned q = 0; q < vdev->queue_count; q++) {
+        r = hv_doorbell(m->vm, GPA(slot.gpa + VIRTIO_MMIO_QUEUE_NOTIFY), q, vdev->notify_fd[q]);
+        if (r < 0) {
+            return err_set(err, r, "doorbell of %s: %s", vdev->ops->kind, strerror(-r));
+        }
+    }
+    return 0;
+}
+
+static int add_share(struct machine *m, const struct config_share *share, struct err *err)
+{
+    struct virtio_fs_config fs = {.tag = share->tag,
+                                  .is_read_only = share->read_only,
+                                  .cache = share->is_stable ? VIRTIO_FS_CACHE_LONG
+                                                            : VIRTIO_FS_CACHE_SHORT};
+    struct virtio_dev *vdev = NULL;
+    struct loop *loop = NULL;
+    /* A loop of its own: one share's slow disk holds up nobody else. */
+    int r = add_loop(m, &loop, err);
+
+    if (r == 0) {
+        r = tree_dir_open(share->path, share->read_only, &fs.tree, err);
+    }
+    if (r == 0) {
+        r = virtio_fs_new(&fs, m->mem, loop, &vdev, err);
+    }
+    return r < 0 ? err_wrap(err, r, "share '%s'", share->path) : add_virtio(m, vdev, err);
+}
+
+int machine_add_devices(struct machine *m, const struct vm_config *config,
+                        const struct tty_port *console, struct err *err)
+{
+    struct virtio_dev *vdev = NULL;
+    struct loop *loop = NULL;
+    int r;
+
+    m->power = (struct power_port){.poweroff = on_poweroff, .reset = on_reset, .owner = m};
+    r = add_chips(m, console, err);
+    if (r == 0) {
+        r = add_loop(m, &loop, err);
+    }
+    if (r == 0) {
+        r = virtio_rng_new(m->mem, loop, &vdev, err);
+    }
+    if (r == 0) {
+        r = add_virtio(m, vdev, err);
+    }
+    if (r == 0 && config->vsock_path) {
+        r = virtio_vsock_new(config->vsock_cid, config->vsock_path, m->mem, loop, &vdev, err);
+        if (r == 0) {
+            r = add_virtio(m, vdev, err);
+        }
+    }
+    for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
+        r = add_share(m, &config->shares[i], err);
+    }
+    return r;
+}
+
+void machine_free_devices(struct machine *m)
+{
+    while (m->device_count > 0) {
+        device_free(m->devices[--m->device_count]);
+    }
+}

@@ -1,0 +1,55 @@
+/* machine.h — a virtual machine: built once from its configuration, run, ended, freed.
+ *
+ * machine_new() builds everything (memory, CPUs, devices, kernel in memory) and starts nothing;
+ * machine_start() lets it run; it ends by itself or by machine_stop(), and then machine_end_fd()
+ * becomes readable and machine_end() tells why.  machine_free() stops what still runs.
+ *
+ * Threads: machine_stop() and machine_note_panic() from any; the rest from the one that made it.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "config/vm_config.h"
+#include "dev/port/tty_port.h"
+
+struct machine;
+
+/* Why a machine ended; the first cause wins. */
+#define MACHINE_END_LIST(X)                 \
+    X(MACHINE_RUNS, "runs")                 \
+    X(MACHINE_POWEROFF, "poweroff")         \
+    X(MACHINE_REBOOT, "reboot")             \
+    X(MACHINE_PANIC, "panic")               \
+    X(MACHINE_TRIPLE_FAULT, "triple fault") \
+    X(MACHINE_STOPPED, "stopped")           \
+    X(MACHINE_BROKEN, "broken")
+
+enum machine_end {
+#define X(name, text) name,
+    MACHINE_END_LIST(X)
+#undef X
+};
+
+const char *machine_end_name(enum machine_end end);
+
+/* `console` receives what the guest writes to its serial port, on a vCPU's thread; it outlives the
+ * machine.  The configuration is only read during the call. */
+int machine_new(const struct vm_config *config, const struct tty_port *console,
+                struct machine **ret_machine, struct err *err);
+int machine_start(struct machine *machine, struct err *err);
+/* End it now, without asking the guest. */
+void machine_stop(struct machine *machine);
+/* The guest said on its console that it panics: the reset that follows is no reboot. */
+void machine_note_panic(struct machine *machine);
+
+int machine_end_fd(const struct machine *machine);
+enum machine_end machine_end(const struct machine *machine);
+/* One sentence for MACHINE_BROKEN, "" otherwise. */
+const char *machine_why(const struct machine *machine);
+
+/* "kvm" or "soft". */
+const char *machine_engine(const struct machine *machine);
+/* A one-line warning about the choice of engine, or "". */
+const char *machine_engine_warning(const struct machine *machine);
+
+void machine_free(struct machine *machine);

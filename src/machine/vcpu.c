@@ -1,0 +1,56 @@
+/* vcpu.c — one thread per vCPU: run until the machine ends. */
+#include <stdio.h>
+#include <string.h>
+
+#include "machine/machine_int.h"
+
+static void *vcpu_main(void *arg)
+{
+    struct machine_vcpu *vcpu = arg;
+    struct machine *m = vcpu->machine;
+
+    while (atomic_load_explicit(&m->end, memory_order_acquire) == MACHINE_RUNS) {
+        enum hv_exit why = HV_EXIT_KICKED;
+        int r = hv_vcpu_run(vcpu->hv, &why);
+
+        if (r < 0 || why == HV_EXIT_BROKEN) {
+            const char *text = hv_vcpu_why(vcpu->hv);
+
+            (void)snprintf(m->why, sizeof(m->why), "vCPU %u: %s", vcpu->index,
+                           text[0] ? text : strerror(-r));
+            machine_finish(m, MACHINE_BROKEN);
+        } else if (why == HV_EXIT_TRIPLE_FAULT) {
+            machine_finish(m, MACHINE_TRIPLE_FAULT);
+        }
+    }
+    return NULL;
+}
+
+int machine_start_vcpus(struct machine *m, struct err *err)
+{
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        struct machine_vcpu *vcpu = &m->vcpus[i];
+        char name[16];
+        int r = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
+
+        if (r) {
+            return err_set(err, -r, "start the thread of vCPU %u: %s", i, strerror(r));
+        }
+        vcpu->has_thread = true;
+        (void)snprintf(name, sizeof(name), "vcpu%u", i);
+        (void)pthread_setname_np(vcpu->thread, name);
+    }
+    return 0;
+}
+
+void machine_join_vcpus(struct machine *m)
+{
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        struct machine_vcpu *vcpu = &m->vcpus[i];
+
+        if (vcpu->has_thread) {
+            (void)pthread_join(vcpu->thread, NULL);
+            vcpu->has_thread = false;
+        }
+    }
+}

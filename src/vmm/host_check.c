@@ -1,0 +1,141 @@
+/* host_check.c — look at the host the way a start would. */
+#include "vmm/host_check.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/auto.h"
+#include "base/bits.h"
+#include "base/str.h"
+#include "machine/backend.h"
+#include "vmm/instance.h"
+#include "vmm/kernel_find.h"
+#include "vmm/vm.h"
+
+__attribute__((format(printf, 3, 4))) static void
+say(struct host_check *c, enum host_check_state state, const char *fmt, ...)
+{
+    va_list ap;
+
+    c->state = state;
+    va_start(ap, fmt);
+    (void)vsnprintf(c->text, sizeof(c->text), fmt, ap);
+    va_end(ap);
+}
+
+static void check_kvm(struct host_check *c)
+{
+    struct err err = {0};
+
+    c->name = "/dev/kvm";
+    if (backend_probe(ENGINE_KVM, &err) == 0) {
+        say(c, HOST_CHECK_OK, "can be opened: VMs run at full speed");
+    } else {
+        say(c, HOST_CHECK_NOTE, "%.300s", err_text(&err));
+    }
+}
+
+static void check_soft(struct host_check *c)
+{
+    struct err err = {0};
+
+    c->name = "software engine";
+    if (backend_probe(ENGINE_SOFT, &err) == 0) {
+        say(c, HOST_CHECK_OK, "runs here: x86-64 guests without /dev/kvm, one CPU each");
+    } else {
+        say(c, HOST_CHECK_BAD, "%.300s", err_text(&err));
+    }
+}
+
+static void check_kernel(struct host_check *kernel, struct host_check *modules)
+{
+    AUTO_FREE struct kernel_choice *k = calloc(1, sizeof(*k));
+    struct err err = {0};
+
+    kernel->name = "guest kernel";
+    modules->name = "kernel modules";
+    if (!k || kernel_find(NULL, k, &err) < 0) {
+        say(kernel, HOST_CHECK_BAD, "%.300s", err_text(&err));
+        say(modules, HOST_CHECK_NOTE, "no kernel, no modules");
+        return;
+    }
+    say(kernel, HOST_CHECK_OK, "%.350s", k->image);
+    if (k->modules[0]) {
+        say(modules, HOST_CHECK_OK, "%.350s", k->modules);
+    } else {
+        say(modules, HOST_CHECK_NOTE,
+            "none beside this kernel: it must have virtio, vsock, virtio-fs and overlayfs built "
+            "in");
+    }
+}
+
+static void check_init(struct host_check *c)
+{
+    char path[1024];
+    struct err err = {0};
+
+    c->name = "ec1-init";
+    if (vm_init_path(path, sizeof(path), &err) == 0) {
+        say(c, HOST_CHECK_OK, "%.350s", path);
+    } else {
+        say(c, HOST_CHECK_BAD, "%.300s", err_text(&err));
+    }
+}
+
+static void check_runtime(struct host_check *c)
+{
+    AUTO_FREE struct instance_info *list = NULL;
+    struct err err = {0};
+    int count = instance_list(&list, &err);
+
+    c->name = "runtime folder";
+    if (count < 0) {
+        say(c, HOST_CHECK_BAD, "%.300s", err_text(&err));
+    } else {
+        say(c, HOST_CHECK_OK, "usable, %d VM%s known", count, count == 1 ? "" : "s");
+    }
+}
+
+static void check_memory(struct host_check *c)
+{
+    char text[32];
+    uint64_t bytes = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    c->name = "memory";
+    say(c, bytes < 256 * MIB ? HOST_CHECK_NOTE : HOST_CHECK_OK,
+        "%s free; a VM takes what it touches", str_from_size(bytes, text));
+}
+
+static void check_files(struct host_check *c)
+{
+    struct rlimit limit = {0};
+
+    c->name = "open files";
+    (void)getrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_max < 4096) {
+        say(c, HOST_CHECK_NOTE, "at most %llu: large trees on shares get slow; raise `ulimit -Hn`",
+            (unsigned long long)limit.rlim_max);
+    } else {
+        say(c, HOST_CHECK_OK, "at most %llu", (unsigned long long)limit.rlim_max);
+    }
+}
+
+unsigned host_check_all(struct host_check checks[static HOST_CHECK_MAX])
+{
+    unsigned n = 0;
+
+    check_kvm(&checks[n++]);
+    check_soft(&checks[n++]);
+    check_kernel(&checks[n], &checks[n + 1]);
+    n += 2;
+    check_init(&checks[n++]);
+    check_runtime(&checks[n++]);
+    check_memory(&checks[n++]);
+    check_files(&checks[n++]);
+    return n;
+}

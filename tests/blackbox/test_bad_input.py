@@ -1,0 +1,97 @@
+"""Bad input gets one clear line, a non-zero status, and leaves nothing behind."""
+
+import gzip
+import os
+import struct
+
+import pytest
+
+from conftest import ENGINE
+
+
+@pytest.fixture
+def bad_kernels(tmp_path):
+    elf = bytearray(64)
+    elf[:6] = b"\x7fELF\x02\x01"
+    struct.pack_into("<HH", elf, 16, 2, 183)  # ET_EXEC, EM_AARCH64
+    files = {
+        "empty": b"",
+        "random": b"\x01" + os.urandom(1 << 20),
+        "arm64": bytes(elf) + bytes(4096),
+        "short": b"\x7fELF",
+        "gzip-of-junk": gzip.compress(b"junk" * 1000),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["-k", "/nonexistent"], [b"/nonexistent"]),
+        (["-k", "@empty"], [b"empty"]),
+        (["-k", "@random"], [b"random"]),
+        (["-k", "@short"], [b"short"]),
+        (["-k", "@arm64"], [b"arm64", b"aarch64", b"AArch64"]),
+        (["-k", "@gzip-of-junk"], [b"gzip-of-junk"]),
+        (["-m", "0"], [b"memory '0'"]),
+        (["-m", "1M"], [b"memory '1M'"]),
+        (["-m", "1T"], [b"memory '1T'"]),
+        (["-m", "12X"], [b"memory '12X'"]),
+        (["--cpus", "0"], [b"cpus '0'"]),
+        (["--cpus", "33"], [b"cpus '33': must be 1 to 32"]),
+        (["--cpus", "two"], [b"cpus 'two'"]),
+        (["--no-such-flag"], [b"--no-such-flag"]),
+        (["-v", "/nonexistent:/x"], [b"/nonexistent"]),
+        (["-v", "/tmp:relative"], [b"relative"]),
+        (["--engine", "tcg"], [b"engine 'tcg'"]),
+        (["--timeout", "soon"], [b"timeout 'soon'"]),
+        (["--name", "a/b"], [b"name 'a/b'"]),
+        (["-e", "=x"], [b"'=x'"]),
+    ],
+)
+def test_bad_flags(ec1, bad_kernels, flags, words):
+    flags = [str(bad_kernels / f[1:]) if f.startswith("@") else f for f in flags]
+    before = ec1.leftovers()
+    done = ec1("run", *flags, "--", "true", timeout=60)
+    assert done.returncode == 125
+    lines = done.stderr.strip().split(b"\n")
+    assert len(lines) == 1, done.stderr
+    assert any(w in lines[0] for w in words), lines[0]
+    assert done.stdout == b""
+    assert ec1.leftovers() == before
+
+
+def test_a_truncated_kernel_is_refused(ec1, tmp_path):
+    link = os.path.expanduser("~/.cache/ec1/kernels/default/boot")
+    (image,) = [os.path.join(link, f) for f in os.listdir(link) if f.startswith("vmlinuz")]
+    with open(image, "rb") as f:
+        data = f.read()
+    for size in (100, 0x1F0, 0x300, 20000, len(data) // 2):
+        path = tmp_path / "vmlinuz"
+        path.write_bytes(data[:size])
+        done = ec1("run", "-k", str(path), "--", "true", timeout=60)
+        assert done.returncode == 125 and len(done.stderr.strip().split(b"\n")) == 1, done.stderr
+
+
+def test_a_guest_that_never_starts_init_meets_the_deadline(ec1):
+    done = ec1("run", "--engine", ENGINE, "--boot-timeout", "10s", "-a", "rdinit=/ec1/boot.pb root=/dev/none rootwait", "--", "true")
+    assert done.returncode in (125, 255)
+    assert b"\n" in done.stderr.strip()  # the console's tail, then the sentence
+
+
+def test_no_command(ec1):
+    done = ec1("run")
+    assert done.returncode == 125 and b"command" in done.stderr
+
+
+def test_unknown_subcommand(ec1):
+    done = ec1("frobnicate")
+    assert done.returncode == 125 and b"frobnicate" in done.stderr
+
+
+@pytest.mark.parametrize("verb", ["exec", "stop", "kill", "logs", "rm"])
+def test_unknown_vm(ec1, verb):
+    done = ec1(verb, "nobody-here", *(["--", "true"] if verb == "exec" else []))
+    assert done.returncode == 125 and b"nobody-here" in done.stderr

@@ -1,0 +1,122 @@
+"""`ec1 run`: one VM each, from start to end."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from conftest import ENGINE
+
+SYSRQ = "echo 1 > /proc/sys/kernel/sysrq; echo {} > /proc/sysrq-trigger; sleep 60"
+
+
+def test_run_streams_status_and_nothing_left(ec1):
+    before = ec1.leftovers()
+    done = ec1.run("sh", "-c", "echo out; echo err >&2; cat; exit 7", input=b"abc")
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\nabc", b"err\n", 7)
+    assert ec1.leftovers() == before
+
+
+def test_working_directory_user_and_environment_are_kept(ec1):
+    env = dict(ec1.env, EC1_TEST_VALUE="kept")
+    done = ec1.run("sh", "-c", "pwd; id -u; id -g; echo $EC1_TEST_VALUE; umask", cwd="/usr/share", env=env)
+    umask = os.umask(0)
+    os.umask(umask)
+    want = f"/usr/share\n{os.getuid()}\n{os.getgid()}\nkept\n{umask:04o}\n"
+    assert done.stdout.decode() == want, done.stderr
+
+
+def test_a_panic_is_255_and_shows_the_console(ec1):
+    done = ec1.run("sh", "-c", SYSRQ.format("c"), flags=["-u", "root"])
+    assert done.returncode == 255
+    assert b"Kernel panic" in done.stderr and b"panic" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("key, word", [("o", b"power"), ("b", b"reboot")])
+def test_poweroff_and_reboot_are_told_apart(ec1, key, word):
+    done = ec1.run("sh", "-c", SYSRQ.format(key), flags=["-u", "root"])
+    assert done.returncode == 125 and word in done.stderr, done.stderr
+
+
+def test_terminate_ends_the_command_and_the_vm(ec1):
+    proc = ec1.popen("run", "--engine", ENGINE, "--", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE)
+    assert proc.stdout.readline() == b"up\n"
+    proc.send_signal(signal.SIGTERM)
+    assert proc.wait(60) == 143
+
+
+def test_timeout_ends_a_run(ec1):
+    done = ec1.run("sleep", "1000", flags=["--timeout", "5s"])
+    assert done.returncode == 125 and b"timeout" in done.stderr
+
+
+def test_killed_monitors_leave_nothing_to_stumble_over(ec1):
+    before = ec1.leftovers()
+    for delay in (0.02, 0.3, 2.0):
+        proc = ec1.popen("run", "--engine", ENGINE, "--", "sleep", "100")
+        time.sleep(delay)
+        proc.kill()
+        proc.wait()
+    assert ec1.run("echo", "fine").stdout == b"fine\n"
+    # folders whose maker died before it took its lock are kept half a minute
+    assert [n for n in ec1.leftovers() if not n.startswith(".new-")] == before
+
+
+def test_two_at_once_on_the_same_root(ec1):
+    script = "echo {0} > /etc/ec1-two; sleep 1; cat /etc/ec1-two"
+    procs = [
+        ec1.popen("run", "--engine", ENGINE, "-u", "root", "--", "sh", "-c", script.format(i), stdout=subprocess.PIPE)
+        for i in range(2)
+    ]
+    assert [p.communicate(timeout=300)[0] for p in procs] == [b"0\n", b"1\n"]
+    assert not os.path.exists("/etc/ec1-two")
+
+
+def test_detached_life(ec1):
+    run = ["run", "--engine", ENGINE, "-d", "--name", "life", "--"]
+    done = ec1(*run, "sh", "-c", "echo hello; echo bad >&2; exec sleep 1000", check=0)
+    ident = done.stdout.decode().strip()
+    assert re.fullmatch("[0-9a-f]{12}", ident)
+    try:
+        listed = ec1("ps").stdout.decode()
+        assert "life" in listed and ident in listed
+        (row,) = [r for r in json.loads(ec1("ps", "--json").stdout) if r["id"] == ident]
+        assert row["name"] == "life" and row["status"] == "running" and row["engine"] in ("kvm", "soft")
+        assert ec1("exec", "life", "--", "echo", "again").stdout == b"again\n"
+        assert ec1("exec", ident[:6], "--", "echo", "by id").stdout == b"by id\n"
+        logs = ec1("logs", "life")
+        assert logs.stdout == b"hello\n" and logs.stderr == b"bad\n"
+        done = ec1(*run, "true")
+        assert done.returncode == 125 and b"name 'life'" in done.stderr
+    finally:
+        assert ec1("stop", "life").returncode == 0
+    assert b"life" not in ec1("ps").stdout
+    assert b"life" in ec1("ps", "-a").stdout
+    assert ec1("logs", "life").stdout == b"hello\n"
+    ec1("rm", "life", check=0)
+    assert b"life" not in ec1("ps", "-a").stdout
+    assert ec1("exec", "life", "--", "true").returncode == 125
+
+
+def test_kill_ends_a_vm_at_once(ec1):
+    ec1("run", "--engine", ENGINE, "-d", "--rm", "--name", "victim", "--", "sleep", "1000", check=0)
+    ec1("kill", "victim", check=0)
+    assert b"victim" not in ec1("ps", "-a").stdout
+
+
+def test_the_second_kernel_series_boots(ec1):
+    kernel = os.path.expanduser("~/.cache/ec1/kernels/6.12")
+    if not os.path.exists(kernel):
+        pytest.skip("no 6.12 kernel: tools/fetch-kernel 6.12")
+    done = ec1.run("uname", "-r", flags=["-k", kernel])
+    assert done.stdout.startswith(b"6.12."), done.stderr
+
+
+def test_doctor_says_what_this_host_can_do(ec1):
+    text = ec1("doctor", check=0).stdout.decode()
+    for word in ("/dev/kvm", "software engine", "kernel", "ec1-init"):
+        assert word in text
