@@ -1,4 +1,5 @@
-/* cpuid.c — the CPUID leaves of each vCPU: what KVM supports, with identity and topology of our own.
+/* cpuid.c — the CPUID leaves of each vCPU: what KVM supports, with identity and topology of our
+ * own.
  *
  * Topology: one package, one thread per core, vCPU index = core = APIC id.
  */
@@ -76,9 +77,7 @@ static void fix_topology(struct kvm_cpuid_entry2 *e, unsigned index, unsigned co
 static void fix_entry(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count)
 {
     switch (e->function) {
-    case 0x1:
-        fix_features(e, index, count);
-        break;
+    case 0x1: fix_features(e, index, count); break;
     case 0x4: /* caches: shared by one thread, cores in the package */
         if (e->eax & 0x1f) {
             unsigned level = (e->eax >> 5) & 7;
@@ -89,9 +88,7 @@ static void fix_entry(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count
         }
         break;
     case 0xb:
-    case 0x1f:
-        fix_topology(e, index, count);
-        break;
+    case 0x1f: fix_topology(e, index, count); break;
     case 0x80000008: /* AMD: number of threads, size of the APIC id */
         e->ecx = (e->ecx & ~0xf0ffu) | (id_bits(count) << 12) | (count - 1);
         break;
@@ -106,8 +103,7 @@ static void fix_entry(struct kvm_cpuid_entry2 *e, unsigned index, unsigned count
         e->ebx = index;
         e->ecx = 0;
         break;
-    default:
-        break;
+    default: break;
     }
 }
 

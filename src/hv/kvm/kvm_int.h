@@ -12,9 +12,9 @@ struct kvm_vm {
     struct hv_config config;
     int dev_fd; /* /dev/kvm */
     int fd;
-    int run_bytes; /* size of the shared struct kvm_run */
-    struct kvm_cpuid2 *cpuid; /* what KVM supports, for all vCPUs to start from */
-    pthread_mutex_t lock;     /* guards the creation of irqfds */
+    int run_bytes;                    /* size of the shared struct kvm_run */
+    struct kvm_cpuid2 *cpuid;         /* what KVM supports, for all vCPUs to start from */
+    pthread_mutex_t lock;             /* guards the creation of irqfds */
     _Atomic int irqfds[HV_IRQ_LINES]; /* eventfd + 1; 0: not yet */
 };
 

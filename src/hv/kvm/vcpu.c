@@ -1,9 +1,9 @@
 /* vcpu.c — one KVM vCPU: run it, serve its I/O, get it out.
  *
  * Theory of operation.  A kick must end the current or the next KVM_RUN.  It sets `kicked` and
- * `immediate_exit`, then sends a signal with an empty handler to the thread that runs the vCPU: a thread
- * inside KVM_RUN is interrupted by the signal, one that is about to enter returns at once because of
- * `immediate_exit`.
+ * `immediate_exit`, then sends a signal with an empty handler to the thread that runs the vCPU: a
+ * thread inside KVM_RUN is interrupted by the signal, one that is about to enter returns at once
+ * because of `immediate_exit`.
  */
 #include <errno.h>
 #include <signal.h>
@@ -32,7 +32,8 @@ int kvm_kick_init(struct err *err)
     return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? err_sys(err, "install the kick signal") : 0;
 }
 
-/* Firmware wires LINT0 to the PIC and LINT1 to NMI (MP specification 1.4, 3.6.2.2, virtual wire mode). */
+/* Firmware wires LINT0 to the PIC and LINT1 to NMI (MP specification 1.4, 3.6.2.2, virtual wire
+ * mode). */
 static int set_lint(struct kvm_vcpu *vcpu)
 {
     struct kvm_lapic_state lapic;
@@ -154,7 +155,8 @@ static enum hv_exit broken(struct kvm_vcpu *vcpu)
         (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM internal error %u (data 0x%llx)",
                        run->internal.suberror, (unsigned long long)run->internal.data[0]);
     } else if (run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
-        (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM: the CPU refused to enter the guest, 0x%llx",
+        (void)snprintf(vcpu->why, sizeof(vcpu->why),
+                       "KVM: the CPU refused to enter the guest, 0x%llx",
                        (unsigned long long)run->fail_entry.hardware_entry_failure_reason);
     } else {
         (void)snprintf(vcpu->why, sizeof(vcpu->why), "KVM: unexpected exit %u", run->exit_reason);
@@ -166,21 +168,12 @@ static enum hv_exit broken(struct kvm_vcpu *vcpu)
 static bool serve(struct kvm_vcpu *vcpu, enum hv_exit *exit)
 {
     switch (vcpu->run->exit_reason) {
-    case KVM_EXIT_IO:
-        serve_pio(vcpu);
-        return false;
-    case KVM_EXIT_MMIO:
-        serve_mmio(vcpu);
-        return false;
+    case KVM_EXIT_IO: serve_pio(vcpu); return false;
+    case KVM_EXIT_MMIO: serve_mmio(vcpu); return false;
     case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN:
-        return false;
-    case KVM_EXIT_SHUTDOWN:
-        *exit = HV_EXIT_TRIPLE_FAULT;
-        return true;
-    default:
-        *exit = broken(vcpu);
-        return true;
+    case KVM_EXIT_IRQ_WINDOW_OPEN: return false;
+    case KVM_EXIT_SHUTDOWN: *exit = HV_EXIT_TRIPLE_FAULT; return true;
+    default: *exit = broken(vcpu); return true;
     }
 }
 

@@ -12,8 +12,8 @@
 #include "hv/kvm/kvm_int.h"
 #include "mem/map.h"
 
-/* Three pages for Intel's real mode emulation and one for its identity map, below the BIOS area of a PC
- * and outside RAM (Documentation/virt/kvm/api.rst, 4.36 and 4.42). */
+/* Three pages for Intel's real mode emulation and one for its identity map, below the BIOS area of
+ * a PC and outside RAM (Documentation/virt/kvm/api.rst, 4.36 and 4.42). */
 #define TSS_ADDR      UINT64_C(0xfffbd000)
 #define IDENTITY_ADDR UINT64_C(0xfffbc000)
 
@@ -39,9 +39,10 @@ static int open_dev(struct err *err)
         return fd;
     }
     if (errno == ENOENT || errno == ENODEV || errno == ENXIO) {
-        return err_set(err, -ENOENT,
-                       "no /dev/kvm: the CPU's virtualization is off or hidden, or the module is not "
-                       "loaded (modprobe kvm_intel or kvm_amd)");
+        return err_set(
+            err, -ENOENT,
+            "no /dev/kvm: the CPU's virtualization is off or hidden, or the module is not "
+            "loaded (modprobe kvm_intel or kvm_amd)");
     }
     if (errno == EACCES || errno == EPERM) {
         return err_set(err, -EACCES,
@@ -57,11 +58,16 @@ static int check_dev(int fd, struct err *err)
         int cap;
         const char *name;
     } needed[] = {
-        {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"}, {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
-        {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},             {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
-        {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},     {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
-        {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},             {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
-        {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},   {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+        {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
+        {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
+        {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+        {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
+        {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
+        {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
+        {KVM_CAP_XSAVE, "KVM_CAP_XSAVE"},
+        {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
+        {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
+        {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
     };
     int version = kvm_ioctl(fd, KVM_GET_API_VERSION, 0);
 

@@ -1,0 +1,330 @@
+/* state.c — struct cpu_state in and out of KVM's many small structs. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "hv/kvm/kvm_int.h"
+#include "x86/apic.h"
+#include "x86/msr.h"
+
+/* MSRs that a guest can change and that no other struct carries.  Those that this host's KVM does
+ * not know are skipped. */
+static const uint32_t g_msrs[] = {
+    MSR_TSC,
+    MSR_TSC_AUX,
+    MSR_STAR,
+    MSR_LSTAR,
+    MSR_CSTAR,
+    MSR_SFMASK,
+    MSR_KERNEL_GS_BASE,
+    MSR_SYSENTER_CS,
+    MSR_SYSENTER_ESP,
+    MSR_SYSENTER_EIP,
+    MSR_PAT,
+    MSR_MISC_ENABLE,
+    MSR_MTRR_DEF_TYPE,
+    MSR_TSC_DEADLINE,
+    MSR_KVM_WALL_CLOCK,
+    MSR_KVM_SYSTEM_TIME,
+    MSR_KVM_WALL_CLOCK_NEW,
+    MSR_KVM_SYSTEM_TIME_NEW,
+};
+
+static int set_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msrs = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MSRS, &msrs);
+
+    return r < 0 ? r : (r == 1 ? 0 : -EINVAL);
+}
+
+static int get_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *ret_value)
+{
+    struct {
+        struct kvm_msrs head;
+        struct kvm_msr_entry entry;
+    } msrs = {.head.nmsrs = 1, .entry = {.index = index}};
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MSRS, &msrs);
+
+    if (r == 1) {
+        *ret_value = msrs.entry.data;
+    }
+    return r < 0 ? r : (r == 1 ? 0 : -EINVAL);
+}
+
+int kvm_boot_msrs(struct kvm_vcpu *vcpu)
+{
+    /* MTRRs on, everything write-back (SDM volume 3, 12.11.2.1); fast string operations on. */
+    int r = set_msr(vcpu, MSR_MTRR_DEF_TYPE, 0x806);
+
+    if (r == 0) {
+        (void)set_msr(vcpu, MSR_MISC_ENABLE, 1); /* AMD has none */
+    }
+    return r;
+}
+
+/* --- segments --- */
+
+static struct cpu_segment segment_in(const struct kvm_segment *from)
+{
+    return (struct cpu_segment){
+        .base = from->base,
+        .limit = from->limit,
+        .selector = from->selector,
+        .attr = (uint32_t)(from->type | from->s << 4 | from->dpl << 5 | from->present << 7 |
+                           from->avl << 12 | from->l << 13 | from->db << 14 | from->g << 15 |
+                           (uint32_t)(from->unusable ? SEG_ATTR_UNUSABLE : 0)),
+    };
+}
+
+static struct kvm_segment segment_out(const struct cpu_segment *from)
+{
+    uint32_t attr = from->attr;
+
+    return (struct kvm_segment){
+        .base = from->base,
+        .limit = from->limit,
+        .selector = from->selector,
+        .type = attr & 0xf,
+        .s = attr >> 4 & 1,
+        .dpl = attr >> 5 & 3,
+        .present = attr >> 7 & 1,
+        .avl = attr >> 12 & 1,
+        .l = attr >> 13 & 1,
+        .db = attr >> 14 & 1,
+        .g = attr >> 15 & 1,
+        .unusable = (attr & SEG_ATTR_UNUSABLE) != 0,
+    };
+}
+
+/* In the order of enum cpu_seg. */
+static struct kvm_segment *segment_at(struct kvm_sregs *sregs, unsigned index)
+{
+    struct kvm_segment *const order[SEG_COUNT] = {
+        [SEG_ES] = &sregs->es, [SEG_CS] = &sregs->cs,    [SEG_SS] = &sregs->ss,
+        [SEG_DS] = &sregs->ds, [SEG_FS] = &sregs->fs,    [SEG_GS] = &sregs->gs,
+        [SEG_TR] = &sregs->tr, [SEG_LDTR] = &sregs->ldt,
+    };
+
+    return order[index];
+}
+
+/* In the order of enum cpu_gpr. */
+static __u64 *gpr_at(struct kvm_regs *regs, unsigned index)
+{
+    __u64 *const order[GPR_COUNT] = {&regs->rax, &regs->rcx, &regs->rdx, &regs->rbx,
+                                     &regs->rsp, &regs->rbp, &regs->rsi, &regs->rdi,
+                                     &regs->r8,  &regs->r9,  &regs->r10, &regs->r11,
+                                     &regs->r12, &regs->r13, &regs->r14, &regs->r15};
+
+    return order[index];
+}
+
+/* --- out of the guest --- */
+
+static int get_regs(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    struct kvm_regs regs;
+    struct kvm_sregs sregs;
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_REGS, &regs);
+
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_SREGS, &sregs);
+    }
+    if (r < 0) {
+        return r;
+    }
+    for (unsigned i = 0; i < GPR_COUNT; i++) {
+        s->gpr[i] = *gpr_at(&regs, i);
+    }
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        s->seg[i] = segment_in(segment_at(&sregs, i));
+    }
+    s->rip = regs.rip;
+    s->rflags = regs.rflags;
+    s->gdt = (struct cpu_table){.base = sregs.gdt.base, .limit = sregs.gdt.limit};
+    s->idt = (struct cpu_table){.base = sregs.idt.base, .limit = sregs.idt.limit};
+    s->cr0 = sregs.cr0;
+    s->cr2 = sregs.cr2;
+    s->cr3 = sregs.cr3;
+    s->cr4 = sregs.cr4;
+    s->cr8 = sregs.cr8;
+    s->efer = sregs.efer;
+    s->apic_base = sregs.apic_base;
+    return 0;
+}
+
+static int get_fpu(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    struct kvm_xcrs xcrs = {0};
+    int r;
+
+    _Static_assert(sizeof(struct kvm_xsave) == CPU_XSAVE_BYTES, "one XSAVE area");
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_XSAVE, s->xsave);
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_XCRS, &xcrs);
+    }
+    s->xcr0 = 1;
+    for (uint32_t i = 0; r == 0 && i < xcrs.nr_xcrs; i++) {
+        if (xcrs.xcrs[i].xcr == 0) {
+            s->xcr0 = xcrs.xcrs[i].value;
+        }
+    }
+    return r;
+}
+
+static int get_rest(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    struct kvm_debugregs debug;
+    struct kvm_vcpu_events events;
+    struct kvm_mp_state mp;
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_DEBUGREGS, &debug);
+
+    _Static_assert(sizeof(struct kvm_lapic_state) == CPU_LAPIC_BYTES, "one page of registers");
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
+    }
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MP_STATE, &mp);
+    }
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_LAPIC, s->lapic);
+    }
+    if (r < 0) {
+        return r;
+    }
+    memcpy(s->dr, debug.db, sizeof(debug.db));
+    s->dr[6] = debug.dr6;
+    s->dr[7] = debug.dr7;
+    s->events = (struct cpu_events){
+        .interrupt_shadow = events.interrupt.shadow,
+        .nmi_blocked = events.nmi.masked,
+        .nmi_pending = events.nmi.pending,
+        .exception_pending = events.exception.injected,
+        .exception_vector = events.exception.nr,
+        .exception_has_error = events.exception.has_error_code,
+        .exception_error = events.exception.error_code,
+    };
+    s->run_state = mp.mp_state == KVM_MP_STATE_HALTED     ? CPU_HALTED
+                   : mp.mp_state == KVM_MP_STATE_RUNNABLE ? CPU_RUNNABLE
+                                                          : CPU_WAIT_FOR_SIPI;
+    return 0;
+}
+
+int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+    struct cpu_state *s = calloc(1, sizeof(*s));
+    int r = s ? get_regs(vcpu, s) : -ENOMEM;
+
+    if (r == 0) {
+        r = get_fpu(vcpu, s);
+    }
+    if (r == 0) {
+        r = get_rest(vcpu, s);
+    }
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(g_msrs); i++) {
+        struct cpu_msr *msr = &s->msr[s->msr_count];
+
+        if (get_msr(vcpu, g_msrs[i], &msr->value) == 0) {
+            msr->index = g_msrs[i];
+            s->msr_count++;
+        }
+    }
+    if (r == 0) {
+        memcpy(ret_state, s, sizeof(*s));
+    }
+    free(s);
+    return r;
+}
+
+/* --- into the guest --- */
+
+static int set_regs(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    struct kvm_regs regs = {.rip = s->rip, .rflags = s->rflags};
+    struct kvm_sregs sregs = {
+        .gdt = {.base = s->gdt.base, .limit = s->gdt.limit},
+        .idt = {.base = s->idt.base, .limit = s->idt.limit},
+        .cr0 = s->cr0,
+        .cr2 = s->cr2,
+        .cr3 = s->cr3,
+        .cr4 = s->cr4,
+        .cr8 = s->cr8,
+        .efer = s->efer,
+        .apic_base = s->apic_base | (vcpu->index == 0 ? APIC_BASE_BSP : 0),
+    };
+    int r;
+
+    for (unsigned i = 0; i < GPR_COUNT; i++) {
+        *gpr_at(&regs, i) = s->gpr[i];
+    }
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        *segment_at(&sregs, i) = segment_out(&s->seg[i]);
+    }
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_SREGS, &sregs);
+    return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_REGS, &regs);
+}
+
+static int set_fpu(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    struct kvm_xcrs xcrs = {.nr_xcrs = 1, .xcrs[0] = {.xcr = 0, .value = s->xcr0}};
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_XCRS, &xcrs);
+
+    return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_XSAVE, s->xsave);
+}
+
+static int set_rest(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    struct kvm_debugregs debug = {.dr6 = s->dr[6], .dr7 = s->dr[7]};
+    struct kvm_vcpu_events events = {
+        .interrupt.shadow = s->events.interrupt_shadow,
+        .nmi.masked = s->events.nmi_blocked,
+        .nmi.pending = s->events.nmi_pending,
+        .exception.injected = s->events.exception_pending,
+        .exception.nr = s->events.exception_vector,
+        .exception.has_error_code = s->events.exception_has_error,
+        .exception.error_code = s->events.exception_error,
+        .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
+    };
+    struct kvm_mp_state mp = {.mp_state = s->run_state == CPU_HALTED ? KVM_MP_STATE_HALTED
+                                          : s->run_state == CPU_RUNNABLE
+                                              ? KVM_MP_STATE_RUNNABLE
+                                              : KVM_MP_STATE_UNINITIALIZED};
+    int r = 0;
+
+    memcpy(debug.db, s->dr, sizeof(debug.db));
+    /* A state that names no APIC version (offset 30H) carries no APIC: keep the one of power-on. */
+    if (load_le32(s->lapic + 0x30) != 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, s->lapic);
+    }
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
+    }
+    if (r == 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MP_STATE, &mp);
+    }
+    return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
+int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+    int r = set_regs(vcpu, state);
+
+    if (r == 0) {
+        r = set_fpu(vcpu, state);
+    }
+    /* Before the deadline timer's MSR, which needs the APIC's mode. */
+    if (r == 0) {
+        r = set_rest(vcpu, state);
+    }
+    for (unsigned i = 0; r == 0 && i < state->msr_count && i < CPU_MSR_MAX; i++) {
+        r = set_msr(vcpu, state->msr[i].index, state->msr[i].value);
+    }
+    return r;
+}
