@@ -92,6 +92,11 @@ static void console_write(void *owner, const void *data, size_t len)
     (void)pthread_mutex_unlock(&c->lock);
 }
 
+static void console_has_room(void *owner)
+{
+    (void)owner; /* nothing is ever typed into it */
+}
+
 int console_new(const struct console_config *config, struct console **ret_console, struct err *err)
 {
     struct console *c = calloc(1, sizeof(*c));
@@ -99,7 +104,7 @@ int console_new(const struct console_config *config, struct console **ret_consol
     if (!c) {
         return err_set(err, -ENOMEM, "console: out of memory");
     }
-    c->port = (struct tty_port){.write = console_write, .owner = c};
+    c->port = (struct tty_port){.write = console_write, .has_room = console_has_room, .owner = c};
     c->config = *config;
     (void)pthread_mutex_init(&c->lock, NULL);
     *ret_console = c;

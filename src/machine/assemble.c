@@ -6,6 +6,7 @@
 
 #include "base/auto.h"
 #include "boot/boot.h"
+#include "dev/chip/uart16550.h"
 #include "io/loop.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
@@ -59,7 +60,7 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
                                .virtio = virtio,
                                .virtio_count = m->slot_count,
                                .uart_port = LAYOUT_UART_PORT,
-                               .uart_len = LAYOUT_UART_LEN,
+                               .uart_len = UART_PORT_LEN,
                                .uart_irq = LAYOUT_UART_IRQ,
                                .power_port = LAYOUT_POWER_PORT};
     struct boot_part initrd = {.data = config->initrd, .len = config->initrd_len};

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "dev/chip/i8042.h"
 #include "dev/chip/power.h"
 #include "dev/chip/rtc_cmos.h"
@@ -11,6 +12,7 @@
 #include "dev/virtio/mmio.h"
 #include "dev/vsock/vsock.h"
 #include "host/tree_dir.h"
+#include "host/vsock_uds.h"
 #include "io/loop.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
@@ -52,31 +54,34 @@ static int place(struct machine *m, struct bus *bus, uint64_t start, uint64_t le
     return bus_add(bus, start, len, dev, err);
 }
 
+/* A chip that could not be made is NULL. */
+static int place_chip(struct machine *m, uint64_t port, uint64_t len, struct device *dev,
+                      struct err *err)
+{
+    return dev ? place(m, &m->pio, port, len, dev, err)
+               : err_set(err, -ENOMEM, "device at port 0x%llx: out of memory",
+                         (unsigned long long)port);
+}
+
 static int add_chips(struct machine *m, const struct tty_port *console, struct err *err)
 {
-    struct irq_line uart_irq = irq_of(m, LAYOUT_UART_IRQ);
-    struct device *dev = NULL;
-    int r = uart16550_new(console, &uart_irq, &dev, err);
+    struct irq_line irq = irq_of(m, LAYOUT_UART_IRQ);
+    int r = place_chip(m, LAYOUT_UART_PORT, UART_PORT_LEN,
+                       (struct device *)uart16550_new(&irq, console), err);
 
     if (r == 0) {
-        r = place(m, &m->pio, LAYOUT_UART_PORT, LAYOUT_UART_LEN, dev, err);
+        r = place_chip(m, LAYOUT_I8042_PORT, I8042_PORT_LEN, (struct device *)i8042_new(&m->power),
+                       err);
     }
     if (r == 0) {
-        r = i8042_new(&m->power, &dev, err);
+        r = place_chip(m, LAYOUT_RTC_PORT, RTC_PORT_LEN,
+                       (struct device *)rtc_cmos_new(clock_wall_ns), err);
     }
     if (r == 0) {
-        r = place(m, &m->pio, LAYOUT_I8042_PORT, LAYOUT_I8042_LEN, dev, err);
+        r = place_chip(m, LAYOUT_POWER_PORT, POWER_PORT_LEN, (struct device *)power_new(&m->power),
+                       err);
     }
-    if (r == 0) {
-        r = rtc_cmos_new(&dev, err);
-    }
-    if (r == 0) {
-        r = place(m, &m->pio, LAYOUT_RTC_PORT, LAYOUT_RTC_LEN, dev, err);
-    }
-    if (r == 0) {
-        r = power_new(&m->power, &dev, err);
-    }
-    return r < 0 ? r : place(m, &m->pio, LAYOUT_POWER_PORT, LAYOUT_POWER_LEN, dev, err);
+    return r;
 }
 
 static int add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
@@ -127,18 +132,32 @@ static int add_share(struct machine *m, const struct config_share *share, struct
                                   .is_read_only = share->read_only,
                                   .cache = share->is_stable ? VIRTIO_FS_CACHE_LONG
                                                             : VIRTIO_FS_CACHE_SHORT};
+    struct tree_dir_config dir = {.path = share->path, .is_read_only = share->read_only};
     struct virtio_dev *vdev = NULL;
     struct loop *loop = NULL;
     /* A loop of its own: one share's slow disk holds up nobody else. */
     int r = add_loop(m, &loop, err);
 
     if (r == 0) {
-        r = tree_dir_open(share->path, share->read_only, &fs.tree, err);
+        r = tree_dir_new(&dir, &fs.tree, err);
     }
     if (r == 0) {
         r = virtio_fs_new(&fs, m->mem, loop, &vdev, err);
     }
     return r < 0 ? err_wrap(err, r, "share '%s'", share->path) : add_virtio(m, vdev, err);
+}
+
+static int add_vsock(struct machine *m, const struct vm_config *config, struct loop *loop,
+                     struct err *err)
+{
+    struct virtio_dev *vdev = NULL;
+    struct stream_port *port = NULL;
+    int r = vsock_uds_new(loop, config->vsock_path, &port, err);
+
+    if (r == 0) {
+        r = vsock_new(m->mem, loop, config->vsock_cid, port, &vdev, err);
+    }
+    return r < 0 ? r : add_virtio(m, vdev, err);
 }
 
 int machine_add_devices(struct machine *m, const struct vm_config *config,
@@ -154,16 +173,13 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
         r = add_loop(m, &loop, err);
     }
     if (r == 0) {
-        r = virtio_rng_new(m->mem, loop, &vdev, err);
+        r = rng_new(m->mem, loop, &vdev, err);
     }
     if (r == 0) {
         r = add_virtio(m, vdev, err);
     }
     if (r == 0 && config->vsock_path) {
-        r = virtio_vsock_new(config->vsock_cid, config->vsock_path, m->mem, loop, &vdev, err);
-        if (r == 0) {
-            r = add_virtio(m, vdev, err);
-        }
+        r = add_vsock(m, config, loop, err);
     }
     for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
         r = add_share(m, &config->shares[i], err);

@@ -25,14 +25,10 @@
 
 /* COM1, where `console=ttyS0` and every early console look. */
 #define LAYOUT_UART_PORT 0x3f8u
-#define LAYOUT_UART_LEN  8u
 #define LAYOUT_UART_IRQ  4u
 /* Keyboard controller: Linux's `reboot=k` pulses the CPU's reset line through it. */
 #define LAYOUT_I8042_PORT 0x60u
-#define LAYOUT_I8042_LEN  5u
 /* Real-time clock: index and data. */
 #define LAYOUT_RTC_PORT 0x70u
-#define LAYOUT_RTC_LEN  2u
 /* Sleep control, sleep status and reset registers; the FADT tells the guest. */
 #define LAYOUT_POWER_PORT 0x600u
-#define LAYOUT_POWER_LEN  8u

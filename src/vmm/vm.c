@@ -12,9 +12,10 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/str.h"
-#include "exec/client.h"
+#include "exec/control.h"
 #include "exec/ready.h"
 #include "host/console.h"
+#include "proto/exec_msg.h"
 #include "vmm/boot_spec.h"
 #include "vmm/kernel_find.h"
 
@@ -24,7 +25,7 @@
 /* What the kernel says for us before a reset (kernel/panic.c). */
 #define PANIC_TEXT "Kernel panic - not syncing"
 /* What our init says when it has no other way left. */
-#define FATAL_TEXT "ec1-init: fatal: "
+#define FATAL_TEXT EXEC_FATAL_PREFIX
 
 struct vm {
     struct instance instance;
@@ -61,7 +62,8 @@ int vm_init_path(char *out, size_t size, struct err *err)
             return 0;
         }
     }
-    return err_set(err, -ENOENT, "ec1-init: not found beside this program in '%s'; run `make`", self);
+    return err_set(err, -ENOENT, "ec1-init: not found beside this program in '%s'; run `make`",
+                   self);
 }
 
 static void on_panic(void *owner, const char *text)
@@ -149,7 +151,7 @@ static int build(struct vm *vm, const struct vm_spec *spec, struct err *err)
         r = open_console(vm, spec, err);
     }
     if (r == 0) {
-        r = exec_ready_new(vm->socket, &vm->ready, err);
+        r = exec_ready_open(vm->socket, &vm->ready, err);
     }
     if (r == 0) {
         r = build_machine(vm, spec, err);
@@ -173,7 +175,8 @@ int vm_new(const struct vm_spec *spec, struct vm **ret_vm, struct err *err)
     boot_spec_release(&vm->boot); /* it is in guest memory now */
     vm->boot_timeout_ns = spec->boot_timeout_ns;
     if (vm->boot_timeout_ns == 0) {
-        vm->boot_timeout_ns = (strcmp(machine_engine(vm->machine), "kvm") == 0 ? 60 : 180) * NS_PER_S;
+        vm->boot_timeout_ns =
+            (strcmp(machine_engine(vm->machine), "kvm") == 0 ? 60 : 180) * NS_PER_S;
     }
     *ret_vm = vm;
     return 0;
@@ -214,9 +217,17 @@ int vm_boot(struct vm *vm, int cancel_fd, struct err *err)
             return err_set(err, -ECANCELED, "interrupted");
         }
         if (fds[0].revents) {
-            r = exec_ready_step(vm->ready, err); /* 1: ready */
+            enum exec_ready_state state = exec_ready_step(vm->ready);
+
+            if (state == EXEC_READY_UP) {
+                break;
+            }
+            if (state == EXEC_READY_FAILED) {
+                return err_set(err, -EIO, "the guest cannot be set up: %s",
+                               exec_ready_message(vm->ready)->error);
+            }
         }
-        if (r == 0 && fds[1].revents) {
+        if (fds[1].revents) {
             return ended_early(vm, err);
         }
     }
@@ -233,7 +244,7 @@ void vm_free(struct vm *vm)
         return;
     }
     machine_free(vm->machine);
-    exec_ready_free(vm->ready);
+    exec_ready_close(vm->ready);
     console_free(vm->console);
     boot_spec_release(&vm->boot);
     if (vm->has_instance) {
@@ -275,24 +286,14 @@ enum machine_end vm_end(const struct vm *vm)
 void vm_end_text(const struct vm *vm, char *out, size_t size)
 {
     switch (machine_end(vm->machine)) {
-    case MACHINE_RUNS:
-        (void)snprintf(out, size, "the guest runs");
-        break;
-    case MACHINE_POWEROFF:
-        (void)snprintf(out, size, "the guest powered off");
-        break;
-    case MACHINE_REBOOT:
-        (void)snprintf(out, size, "the guest asked for a reboot");
-        break;
-    case MACHINE_PANIC:
-        (void)snprintf(out, size, "the guest's kernel panicked");
-        break;
+    case MACHINE_RUNS: (void)snprintf(out, size, "the guest runs"); break;
+    case MACHINE_POWEROFF: (void)snprintf(out, size, "the guest powered off"); break;
+    case MACHINE_REBOOT: (void)snprintf(out, size, "the guest asked for a reboot"); break;
+    case MACHINE_PANIC: (void)snprintf(out, size, "the guest's kernel panicked"); break;
     case MACHINE_TRIPLE_FAULT:
         (void)snprintf(out, size, "the guest's CPU shut down (triple fault)");
         break;
-    case MACHINE_STOPPED:
-        (void)snprintf(out, size, "the VM was stopped");
-        break;
+    case MACHINE_STOPPED: (void)snprintf(out, size, "the VM was stopped"); break;
     case MACHINE_BROKEN:
         (void)snprintf(out, size, "the %s engine cannot go on: %s", machine_engine(vm->machine),
                        machine_why(vm->machine));
@@ -323,7 +324,7 @@ void vm_shutdown(struct vm *vm, int64_t timeout_ns)
 {
     struct pollfd fd = {.fd = machine_end_fd(vm->machine), .events = POLLIN};
 
-    if (exec_shutdown(vm->socket, timeout_ns, NULL) == 0) {
+    if (exec_shutdown(vm->socket, false, timeout_ns, NULL) == 0) {
         (void)poll(&fd, 1, (int)(timeout_ns / NS_PER_MS));
     }
     machine_stop(vm->machine);
@@ -336,7 +337,7 @@ int vm_shutdown_other(const struct instance_info *info, int64_t timeout_ns, stru
     int r;
 
     (void)snprintf(socket, sizeof(socket), "%s/vsock.sock", info->dir);
-    r = exec_shutdown(socket, timeout_ns, err);
+    r = exec_shutdown(socket, false, timeout_ns, err);
     if (r < 0) {
         return r;
     }
