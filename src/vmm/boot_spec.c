@@ -120,6 +120,8 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     char init[1024];
     Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
     Ec1__V1__Root root = EC1__V1__ROOT__INIT;
+    struct initramfs_request request = {.needed = FEATURES_NEEDED,
+                                        .wanted = FEATURE_BIT(FEATURE_RNG)};
     AUTO_FREE char *hostname = strdup(spec->hostname ? spec->hostname
                                       : spec->name   ? spec->name
                                                      : "ec1");
@@ -133,11 +135,10 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     config.mounts = mounts->pbs;
     config.n_mounts = mounts->count;
     config.hostname = hostname;
-    struct initramfs_config spec2 = {0};
-    (void)spec2;
-    (void)boot;
-    (void)kernel;
-    return 0;
+    request.init_path = init;
+    request.modules_dir = kernel->modules[0] ? kernel->modules : NULL;
+    request.config = &config;
+    return initramfs_make(&request, &boot->initramfs, err);
 }
 
 int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *kernel,
