@@ -52,6 +52,20 @@ static int open_dev(struct err *err)
     return err_sys(err, "/dev/kvm cannot be opened");
 }
 
+/* KVM without a CPU's virtualization: the PVM module runs only kernels that were made for it, and
+ * an ordinary one hangs in it without a word. */
+static int check_module(struct err *err)
+{
+    if (access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) < 0 &&
+        access("/sys/module/kvm_amd", F_OK) < 0) {
+        return err_set(
+            err, -ENOTSUP,
+            "/dev/kvm belongs to PVM here, which runs no ordinary kernels; this host's CPU "
+            "offers no virtualization");
+    }
+    return 0;
+}
+
 static int check_dev(int fd, struct err *err)
 {
     static const struct {
@@ -70,7 +84,11 @@ static int check_dev(int fd, struct err *err)
         {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
     };
     int version = kvm_ioctl(fd, KVM_GET_API_VERSION, 0);
+    int r = check_module(err);
 
+    if (r < 0) {
+        return r;
+    }
     if (version != KVM_API_VERSION) {
         return err_set(err, -ENOTSUP, "/dev/kvm speaks API version %d, not %d", version,
                        KVM_API_VERSION);
