@@ -150,6 +150,9 @@ static inline void fake_queue_place(struct fake_driver *drv, unsigned index, uin
         .avail = fake_alloc(drv, 6 + 2u * size, 2),
         .used = fake_alloc(drv, 6 + 8u * size, 4),
     };
+    memset(fake_ptr(drv, drv->queues[index].desc, 16u * size), 0, 16u * size);
+    memset(fake_ptr(drv, drv->queues[index].avail, 6 + 2u * size), 0, 6 + 2u * size);
+    memset(fake_ptr(drv, drv->queues[index].used, 6 + 8u * size), 0, 6 + 8u * size);
 }
 
 /* A device's queue on the same areas, without a device. */
