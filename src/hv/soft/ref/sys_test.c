@@ -1,0 +1,978 @@
+/* sys_test.c — system instructions, called with hand-made struct insn on a small machine. */
+#include <stdlib.h>
+
+#include "hv/soft/cpu/cpuid.h"
+#include "hv/soft/cpu/fpu.h"
+#include "hv/soft/mmu/mmu.h"
+#include "hv/soft/ref/sys.h"
+#include "tests/lib/soft_vm.h"
+#include "tests/lib/sys_vm.h"
+#include "tests/lib/test.h"
+#include "x86/msr.h"
+
+/* cache/ is not here: there are no decoded blocks to drop. */
+void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
+{
+    (void)v;
+    (void)gpa;
+    (void)len;
+}
+
+void code_cache_flush_lookup(struct vcpu *v)
+{
+    (void)v;
+}
+
+/* Execute one operation without operands; the result, or -1 - vector if it raised. */
+static int run(struct soft_vm *vm, struct insn insn)
+{
+    insn.len = insn.len ? insn.len : 2;
+    if (_setjmp(vm->v->unwind)) {
+        return -1 - vm->v->exc.vector;
+    }
+    return insn.klass == INSN_CLASS_FPSTATE ? (int)ref_fpstate(vm->v, &insn)
+                                            : (int)ref_system(vm->v, &insn);
+}
+
+static int op(struct soft_vm *vm, enum insn_op name)
+{
+    return run(vm, (struct insn){.op = name, .opsize = 8});
+}
+
+#define RAISED(vector) (-1 - (vector))
+
+static struct insn_operand reg(uint8_t kind, uint8_t number, uint8_t size)
+{
+    return (struct insn_operand){.kind = kind, .reg = number, .size = size};
+}
+
+/* An instruction with a register operand in RAX. */
+static struct insn with_rax(enum insn_op name, uint8_t size)
+{
+    return (struct insn){
+        .op = name, .opsize = size, .operand_count = 1, .operand = {reg(INSN_GPR, GPR_RAX, size)}};
+}
+
+/* An instruction whose operand is memory at [rbx]. */
+static struct insn with_mem(enum insn_op name, uint8_t opsize, uint8_t size)
+{
+    return (struct insn){.op = name,
+                         .opsize = opsize,
+                         .addrsize = 8,
+                         .seg = SEG_DS,
+                         .base = GPR_RBX,
+                         .index = INSN_NO_REG,
+                         .scale = 1,
+                         .operand_count = 1,
+                         .operand = {{.kind = INSN_MEM, .size = size}}};
+}
+
+TEST(sys, privileged_instructions_need_cpl_0)
+{
+    static const enum insn_op ops[] = {
+        INSN_HLT,    INSN_CLTS,   INSN_RDMSR,  INSN_WRMSR, INSN_INVD,
+        INSN_WBINVD, INSN_SYSRET, INSN_SWAPGS, INSN_RDPMC, INSN_INVLPG,
+    };
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vcpu_set_cpl(vm.v, 3);
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        if (op(&vm, ops[i]) != RAISED(EXC_GP)) {
+            print_error("%s\n", insn_op_name(ops[i]));
+            fail();
+        }
+    }
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, hidden_instructions_are_undefined)
+{
+    static const enum insn_op ops[] = {INSN_INVPCID,  INSN_MONITOR,  INSN_MWAIT,  INSN_RDPID,
+                                       INSN_STAC,     INSN_CLAC,     INSN_XGETBV, INSN_XSETBV,
+                                       INSN_RDFSBASE, INSN_WRGSBASE, INSN_NOP};
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    for (unsigned i = 0; i < ARRAY_LEN(ops); i++) {
+        CHECK_INT(op(&vm, ops[i]), RAISED(EXC_UD));
+    }
+    sys_vm_stop(&vm);
+}
+
+/* --- segments --- */
+
+/* Vector, or -1 if it worked. */
+static int load(struct soft_vm *vm, enum cpu_seg seg, uint16_t selector)
+{
+    vm->v->exc.error = 0;
+    if (_setjmp(vm->v->unwind)) {
+        return vm->v->exc.vector;
+    }
+    ref_load_segment(vm->v, seg, selector);
+    return -1;
+}
+
+TEST(sys, segment_loads_check_type_privilege_and_presence)
+{
+    static const struct {
+        enum cpu_seg seg;
+        uint16_t selector;
+        unsigned cpl;
+        int want; /* vector, -1 for success */
+        uint32_t error;
+    } cases[] = {
+        {SEG_DS, SYS_KERNEL_DS, 0, -1, 0},
+        {SEG_DS, SYS_USER_DS | 3, 0, -1, 0},
+        {SEG_DS, 0, 0, -1, 0},
+        {SEG_DS, 3, 3, -1, 0},
+        {SEG_SS, 0, 0, -1, 0},
+        {SEG_SS, 3, 3, EXC_GP, 0},
+        {SEG_SS, SYS_KERNEL_DS | 3, 0, EXC_GP, SYS_KERNEL_DS},
+        {SEG_SS, SYS_KERNEL_CS, 0, EXC_GP, SYS_KERNEL_CS},
+        {SEG_SS, SYS_USER_DS | 3, 0, EXC_GP, SYS_USER_DS},
+        {SEG_SS, SYS_USER_DS | 3, 3, -1, 0},
+        {SEG_SS, SYS_ABSENT, 0, EXC_SS, SYS_ABSENT},
+        {SEG_ES, SYS_ABSENT, 0, EXC_NP, SYS_ABSENT},
+        {SEG_ES, SYS_KERNEL_DS, 3, EXC_GP, SYS_KERNEL_DS},
+        {SEG_ES, SYS_TSS, 0, EXC_GP, SYS_TSS},
+        {SEG_ES, 0xfff8, 0, EXC_GP, 0xfff8},
+        {SEG_ES, SYS_KERNEL_DS | 4, 0, EXC_GP, SYS_KERNEL_DS | 4}, /* no LDT */
+        {SEG_FS, SYS_KERNEL_CS, 0, -1, 0},                         /* readable code */
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct soft_vm vm;
+        int got;
+
+        sys_vm_start(&vm);
+        vcpu_set_cpl(vm.v, cases[i].cpl);
+        got = load(&vm, cases[i].seg, cases[i].selector);
+        if (got < 0) {
+            CHECK_INT(vm.v->seg[cases[i].seg].selector, cases[i].selector);
+        }
+        if (got != cases[i].want || vm.v->exc.error != cases[i].error) {
+            print_error("case %u: %d error 0x%x\n", i, got, vm.v->exc.error);
+            fail();
+        }
+        sys_vm_stop(&vm);
+    }
+}
+
+TEST(sys, loading_a_segment_marks_it_accessed)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    CHECK_INT(soft_vm_peek(&vm, SYS_GDT + SYS_FRESH_DS) >> 40 & 1, 0);
+    ref_load_segment(vm.v, SEG_DS, SYS_FRESH_DS);
+    CHECK_INT(soft_vm_peek(&vm, SYS_GDT + SYS_FRESH_DS) >> 40 & 1, 1);
+    CHECK_INT(vm.v->seg[SEG_DS].base, 0x123000);
+    ref_load_segment(vm.v, SEG_DS, 0);
+    CHECK_INT(vm.v->seg[SEG_DS].base, 0);
+    CHECK(vm.v->seg[SEG_DS].attr & SEG_ATTR_UNUSABLE);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, mov_and_pop_of_ss_shadow_interrupts)
+{
+    struct soft_vm vm;
+    struct insn mov = {.op = INSN_MOV_TO_SREG,
+                       .opsize = 8,
+                       .operand_count = 2,
+                       .operand = {reg(INSN_SREG, SEG_SS, 2), reg(INSN_GPR, GPR_RAX, 2)}};
+    struct insn pop = {.op = INSN_POP_SREG,
+                       .opsize = 8,
+                       .operand_count = 1,
+                       .operand = {reg(INSN_SREG, SEG_FS, 2)}};
+    uint64_t rsp;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RAX] = SYS_KERNEL_DS;
+    CHECK_INT(run(&vm, mov), REF_END);
+    CHECK_INT(vm.v->shadow, 2);
+    mov.operand[0].reg = SEG_CS;
+    CHECK_INT(run(&vm, mov), RAISED(EXC_UD));
+    rsp = vm.v->gpr[GPR_RSP];
+    ref_push(vm.v, SYS_ABSENT, 8);
+    CHECK_INT(run(&vm, pop), RAISED(EXC_NP));
+    CHECK_INT(vm.v->gpr[GPR_RSP], rsp - 8); /* unchanged by the fault */
+    (void)ref_pop(vm.v, 8);
+    ref_push(vm.v, SYS_KERNEL_DS, 8);
+    CHECK_INT(run(&vm, pop), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RSP], rsp);
+    CHECK_INT(vm.v->seg[SEG_FS].selector, SYS_KERNEL_DS);
+    pop.op = INSN_PUSH_SREG;
+    CHECK_INT(run(&vm, pop), REF_NEXT);
+    CHECK_INT(ref_pop(vm.v, 8), SYS_KERNEL_DS);
+    mov = (struct insn){.op = INSN_MOV_FROM_SREG,
+                        .opsize = 4,
+                        .operand = {reg(INSN_GPR, GPR_RAX, 4), reg(INSN_SREG, SEG_FS, 2)}};
+    vm.v->gpr[GPR_RAX] = UINT64_MAX;
+    CHECK_INT(run(&vm, mov), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], SYS_KERNEL_DS);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, far_pointer_loads_set_register_and_segment)
+{
+    struct soft_vm vm;
+    struct insn insn = with_mem(INSN_LFS, 8, 10);
+
+    sys_vm_start(&vm);
+    insn.operand[1] = insn.operand[0];
+    insn.operand[0] = reg(INSN_GPR, GPR_RCX, 8);
+    vm.v->gpr[GPR_RBX] = SYS_DATA;
+    mmu_write64(vm.v, SYS_DATA, 0x1122334455667788);
+    mmu_write16(vm.v, SYS_DATA + 8, SYS_USER_DS | 3);
+    CHECK_INT(run(&vm, insn), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RCX], 0x1122334455667788);
+    CHECK_INT(vm.v->seg[SEG_FS].selector, SYS_USER_DS | 3);
+    insn.op = INSN_LSS;
+    CHECK_INT(run(&vm, insn), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+/* --- far transfers --- */
+
+static struct insn far_to(enum insn_op name, uint16_t selector, uint64_t offset)
+{
+    return (struct insn){.op = name,
+                         .opsize = 8,
+                         .imm = (int64_t)offset,
+                         .imm2 = selector,
+                         .operand_count = 1,
+                         .operand = {{.kind = INSN_FAR}}};
+}
+
+TEST(sys, far_jumps_calls_and_returns_switch_modes)
+{
+    struct soft_vm vm;
+    struct insn retf = {.op = INSN_RETF, .opsize = 8};
+    uint64_t rsp;
+
+    sys_vm_start(&vm);
+    rsp = vm.v->gpr[GPR_RSP];
+    vm.v->rip = 0x5000;
+    CHECK_INT(run(&vm, far_to(INSN_CALL_FAR, SYS_KERNEL_CS, 0x6000)), REF_JUMP);
+    CHECK_INT(vm.v->rip, 0x6000);
+    CHECK_INT(vm.v->gpr[GPR_RSP], rsp - 16);
+    CHECK_INT(run(&vm, retf), REF_JUMP);
+    CHECK_INT(vm.v->rip, 0x5002);
+    CHECK_INT(vm.v->gpr[GPR_RSP], rsp);
+    CHECK_INT(vm.v->mode, MODE_LONG64);
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, SYS_KERNEL_CS32, 0x7000)), REF_JUMP);
+    CHECK_INT(vm.v->mode, MODE_COMPAT32);
+    CHECK_INT(vm.v->seg[SEG_CS].selector, SYS_KERNEL_CS32);
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, SYS_KERNEL_CS, 0x8000)), REF_JUMP);
+    CHECK_INT(vm.v->mode, MODE_LONG64);
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, SYS_USER_CS | 3, 0x8000)), RAISED(EXC_GP));
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, SYS_TSS, 0x8000)), RAISED(EXC_GP));
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, 0, 0x8000)), RAISED(EXC_GP));
+    CHECK_INT(run(&vm, far_to(INSN_JMP_FAR, SYS_KERNEL_CS, UINT64_C(1) << 60)), RAISED(EXC_GP));
+    CHECK_INT(vm.v->rip, 0x8000);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, far_return_to_user_mode_pops_the_stack)
+{
+    struct soft_vm vm;
+    struct insn retf = {.op = INSN_RETF,
+                        .opsize = 8,
+                        .imm = 16,
+                        .operand_count = 1,
+                        .operand = {{.kind = INSN_IMM, .size = 2}}};
+
+    sys_vm_start(&vm);
+    ref_load_segment(vm.v, SEG_DS, SYS_KERNEL_DS);
+    ref_push(vm.v, SYS_USER_DS | 3, 8);
+    ref_push(vm.v, SYS_STACK3, 8);
+    ref_push(vm.v, 0, 8);
+    ref_push(vm.v, 0, 8);
+    ref_push(vm.v, SYS_USER_CS | 3, 8);
+    ref_push(vm.v, 0x401000, 8);
+    CHECK_INT(run(&vm, retf), REF_JUMP);
+    CHECK_INT(vm.v->cpl, 3);
+    CHECK_INT(vm.v->rip, 0x401000);
+    CHECK_INT(vm.v->gpr[GPR_RSP], SYS_STACK3 + 16);
+    CHECK_INT(vm.v->seg[SEG_SS].selector, SYS_USER_DS | 3);
+    CHECK_INT(vm.v->seg[SEG_DS].selector, 0); /* a kernel segment does not go along */
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, trampoline_goes_from_real_to_protected_mode)
+{
+    struct soft_vm vm;
+    struct insn jmp = far_to(INSN_JMP_FAR, SYS_KERNEL_CS32, 0x1234);
+    struct insn real = far_to(INSN_JMP_FAR, 0x9000, 0x10);
+
+    sys_vm_start(&vm);
+    vcpu_reset(vm.v, true);
+    vm.v->gdt = (struct cpu_table){.base = SYS_GDT, .limit = 0xff};
+    real.opsize = 2;
+    CHECK_INT(run(&vm, real), REF_JUMP);
+    CHECK_INT(vm.v->seg[SEG_CS].base, 0x90000);
+    CHECK_INT(vm.v->rip, 0x10);
+    vm.v->gpr[GPR_RAX] = 1;
+    CHECK_INT(run(&vm, with_rax(INSN_LMSW, 2)), REF_END);
+    CHECK_INT(vm.v->mode, MODE_PROT16);
+    jmp.opsize = 4;
+    CHECK_INT(run(&vm, jmp), REF_JUMP);
+    CHECK_INT(vm.v->mode, MODE_PROT32);
+    CHECK_INT(vm.v->rip, 0x1234);
+    CHECK_INT(vm.v->seg[SEG_CS].base, 0);
+    sys_vm_stop(&vm);
+}
+
+/* --- system calls --- */
+
+TEST(sys, syscall_and_sysret_swap_the_worlds)
+{
+    struct soft_vm vm;
+    struct vcpu *v;
+
+    sys_vm_start(&vm);
+    v = vm.v;
+    v->star = (uint64_t)(SYS_KERNEL_CS | (uint64_t)(SYS_USER_CS - 16 + 3) << 16) << 32;
+    v->lstar = 0xffffffff81000000;
+    v->sfmask = FLAG_IF | FLAG_TF | FLAG_DF;
+    sys_vm_user(&vm);
+    v->rip = 0x401000;
+    vcpu_set_rflags(v, FLAG_1 | FLAG_IF | FLAG_CF | FLAG_DF);
+    CHECK_INT(op(&vm, INSN_SYSCALL), REF_JUMP);
+    CHECK_INT(v->rip, v->lstar);
+    CHECK_INT(v->gpr[GPR_RCX], 0x401002);
+    CHECK_INT(v->gpr[GPR_R11], FLAG_1 | FLAG_IF | FLAG_CF | FLAG_DF);
+    CHECK_INT(vcpu_rflags(v), FLAG_1 | FLAG_CF);
+    CHECK_INT(v->cpl, 0);
+    CHECK_INT(v->seg[SEG_CS].selector, SYS_KERNEL_CS);
+    CHECK_INT(v->seg[SEG_SS].selector, SYS_KERNEL_CS + 8);
+    CHECK(v->tlb_now == &v->tlb[TLB_SUPERVISOR]);
+    CHECK_INT(op(&vm, INSN_SYSRET), REF_JUMP);
+    CHECK_INT(v->rip, 0x401002);
+    CHECK_INT(v->cpl, 3);
+    CHECK_INT(v->seg[SEG_CS].selector, SYS_USER_CS | 3);
+    CHECK_INT(v->seg[SEG_SS].selector, (SYS_USER_CS - 8) | 3);
+    CHECK_INT(vcpu_rflags(v), FLAG_1 | FLAG_IF | FLAG_CF | FLAG_DF);
+    v->efer &= ~EFER_SCE;
+    CHECK_INT(op(&vm, INSN_SYSCALL), RAISED(EXC_UD));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, sysret_to_compatibility_mode_and_bad_addresses)
+{
+    struct soft_vm vm;
+    struct insn sysretl = {.op = INSN_SYSRET, .opsize = 4};
+
+    sys_vm_start(&vm);
+    vm.v->star = (uint64_t)(SYS_USER_CS - 16 + 3) << 48;
+    vm.v->gpr[GPR_RCX] = UINT64_C(0x123400401000);
+    vm.v->gpr[GPR_R11] = FLAG_IF;
+    CHECK_INT(run(&vm, sysretl), REF_JUMP);
+    CHECK_INT(vm.v->mode, MODE_COMPAT32);
+    CHECK_INT(vm.v->rip, 0x401000);
+    CHECK_INT(run(&vm, sysretl), RAISED(EXC_UD)); /* not from here */
+    sys_vm_stop(&vm);
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RCX] = UINT64_C(1) << 47;
+    CHECK_INT(op(&vm, INSN_SYSRET), cpuid_is_amd(vm.v->cpuid) ? REF_JUMP : RAISED(EXC_GP));
+    CHECK_INT(vm.v->cpl, cpuid_is_amd(vm.v->cpuid) ? 3 : 0);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, sysenter_and_sysexit_follow_the_vendor)
+{
+    struct soft_vm vm;
+    bool is_amd;
+
+    sys_vm_start(&vm);
+    is_amd = cpuid_is_amd(vm.v->cpuid);
+    vm.v->sysenter[0] = SYS_KERNEL_CS;
+    vm.v->sysenter[1] = SYS_STACK0;
+    vm.v->sysenter[2] = 0xffffffff81002000;
+    sys_vm_user(&vm);
+    CHECK_INT(op(&vm, INSN_SYSENTER), is_amd ? RAISED(EXC_UD) : REF_JUMP);
+    if (!is_amd) {
+        CHECK_INT(vm.v->rip, 0xffffffff81002000);
+        CHECK_INT(vm.v->gpr[GPR_RSP], SYS_STACK0);
+    }
+    /* legacy protected mode: both vendors */
+    vm.v->efer = 0;
+    vm.v->cr0 &= ~CR0_PG;
+    mmu_mode_changed(vm.v);
+    vm.v->cpl = 3;
+    vm.v->seg[SEG_CS].attr = 0xc0fb;
+    vcpu_update_mode(vm.v);
+    vm.v->sysenter[2] = 0x2000;
+    CHECK_INT(op(&vm, INSN_SYSENTER), REF_JUMP);
+    CHECK_INT(vm.v->cpl, 0);
+    CHECK_INT(vm.v->rip, 0x2000);
+    CHECK_INT(vm.v->mode, MODE_PROT32);
+    vm.v->gpr[GPR_RDX] = 0x3000;
+    vm.v->gpr[GPR_RCX] = 0x4000;
+    CHECK_INT(run(&vm, (struct insn){.op = INSN_SYSEXIT, .opsize = 4}), REF_JUMP);
+    CHECK_INT(vm.v->rip, 0x3000);
+    CHECK_INT(vm.v->gpr[GPR_RSP], 0x4000);
+    CHECK_INT(vm.v->cpl, 3);
+    vm.v->sysenter[0] = 0;
+    CHECK_INT(op(&vm, INSN_SYSENTER), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, swapgs_exchanges_the_bases)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->seg[SEG_GS].base = 1;
+    vm.v->kernel_gs_base = 2;
+    CHECK_INT(op(&vm, INSN_SWAPGS), REF_NEXT);
+    CHECK_INT(vm.v->seg[SEG_GS].base, 2);
+    CHECK_INT(vm.v->kernel_gs_base, 1);
+    CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-1000);
+    sys_vm_stop(&vm);
+}
+
+/* --- flags --- */
+
+TEST(sys, popf_changes_what_the_privilege_allows)
+{
+    static const struct {
+        unsigned cpl, iopl, size;
+        uint64_t old, popped, want;
+    } cases[] = {
+        {0, 0, 8, 0, 0x3f7fd7, 0x247fd7},
+        {3, 0, 8, FLAG_IF, 0, FLAG_IF | FLAG_1},
+        {3, 0, 8, 0, 0x3f7fd7, 0x244dd7},
+        {3, 3, 8, 0, FLAG_IF, FLAG_IF | 0x3000 | FLAG_1},
+        {0, 0, 2, FLAG_AC | FLAG_ID, FLAG_CF, FLAG_AC | FLAG_ID | FLAG_CF | FLAG_1},
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct soft_vm vm;
+
+        sys_vm_start(&vm);
+        if (cases[i].cpl) {
+            sys_vm_user(&vm);
+        }
+        vcpu_set_rflags(vm.v, cases[i].old | cases[i].iopl << 12 | FLAG_1);
+        ref_push(vm.v, cases[i].popped, cases[i].size);
+        (void)run(&vm, (struct insn){.op = INSN_POPF, .opsize = (uint8_t)cases[i].size});
+        if (vcpu_rflags(vm.v) != cases[i].want) {
+            print_error("case %u: 0x%llx\n", i, (unsigned long long)vcpu_rflags(vm.v));
+            fail();
+        }
+        sys_vm_stop(&vm);
+    }
+}
+
+TEST(sys, pushf_hides_rf_and_cli_sti_need_iopl)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vcpu_set_rflags(vm.v, FLAG_1 | FLAG_RF | FLAG_ZF);
+    CHECK_INT(op(&vm, INSN_PUSHF), REF_NEXT);
+    CHECK_INT(ref_pop(vm.v, 8), FLAG_1 | FLAG_ZF);
+    CHECK_INT(op(&vm, INSN_STI), REF_END);
+    CHECK(vcpu_has_flag(vm.v, FLAG_IF));
+    CHECK_INT(vm.v->shadow, 1);
+    vm.v->shadow = 0;
+    CHECK_INT(op(&vm, INSN_STI), REF_END);
+    CHECK_INT(vm.v->shadow, 0); /* it was set already */
+    CHECK_INT(op(&vm, INSN_CLI), REF_NEXT);
+    CHECK(!vcpu_has_flag(vm.v, FLAG_IF));
+    sys_vm_user(&vm);
+    CHECK_INT(op(&vm, INSN_CLI), RAISED(EXC_GP));
+    CHECK_INT(op(&vm, INSN_STI), RAISED(EXC_GP));
+    vcpu_set_cpl(vm.v, 0);
+    CHECK_INT(op(&vm, INSN_HLT), REF_END);
+    CHECK(vm.v->halted);
+    sys_vm_stop(&vm);
+}
+
+/* --- control and debug registers --- */
+
+static int mov_cr(struct soft_vm *vm, bool is_write, uint8_t number)
+{
+    struct insn insn = {.op = is_write ? INSN_MOV_TO_CR : INSN_MOV_FROM_CR, .opsize = 8};
+
+    insn.operand[is_write ? 0 : 1] = reg(INSN_CREG, number, 8);
+    insn.operand[is_write ? 1 : 0] = reg(INSN_GPR, GPR_RAX, 8);
+    return run(vm, insn);
+}
+
+static int mov_dr(struct soft_vm *vm, bool is_write, uint8_t number)
+{
+    struct insn insn = {.op = is_write ? INSN_MOV_TO_DR : INSN_MOV_FROM_DR, .opsize = 8};
+
+    insn.operand[is_write ? 0 : 1] = reg(INSN_DREG, number, 8);
+    insn.operand[is_write ? 1 : 0] = reg(INSN_GPR, GPR_RAX, 8);
+    return run(vm, insn);
+}
+
+TEST(sys, control_registers_move_and_flush)
+{
+    struct soft_vm vm;
+    uint64_t flushes;
+
+    sys_vm_start(&vm);
+    flushes = vm.v->stats.tlb_flushes;
+    CHECK_INT(mov_cr(&vm, false, 3), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], SOFT_VM_PML4);
+    CHECK_INT(mov_cr(&vm, true, 3), REF_END);
+    CHECK_INT(vm.v->stats.tlb_flushes, flushes + 1);
+    CHECK_INT(mov_cr(&vm, false, 0), REF_NEXT);
+    vm.v->gpr[GPR_RAX] ^= CR0_WP;
+    CHECK_INT(mov_cr(&vm, true, 0), REF_END);
+    CHECK_INT(vm.v->stats.tlb_flushes, flushes + 2);
+    vm.v->gpr[GPR_RAX] = 7;
+    CHECK_INT(mov_cr(&vm, true, 8), REF_END);
+    CHECK_INT(vm.cr8, 7);
+    vm.v->gpr[GPR_RAX] = 16;
+    CHECK_INT(mov_cr(&vm, true, 8), RAISED(EXC_GP));
+    CHECK_INT(mov_cr(&vm, true, 2), REF_END);
+    CHECK_INT(vm.v->cr2, 16);
+    CHECK_INT(mov_cr(&vm, false, 4), REF_NEXT);
+    CHECK_INT(mov_cr(&vm, true, 4), REF_END);
+    CHECK_INT(mov_cr(&vm, true, 5), RAISED(EXC_UD));
+    CHECK_INT(mov_cr(&vm, false, 5), RAISED(EXC_UD));
+    vm.v->cr0 |= CR0_TS;
+    CHECK_INT(op(&vm, INSN_CLTS), REF_END);
+    CHECK_INT(vm.v->cr0 & CR0_TS, 0);
+    CHECK_INT(run(&vm, with_rax(INSN_SMSW, 8)), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], vm.v->cr0);
+    vm.v->gpr[GPR_RAX] = 0;
+    CHECK_INT(run(&vm, with_rax(INSN_LMSW, 2)), REF_END);
+    CHECK(vm.v->cr0 & CR0_PE);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, debug_registers_keep_their_fixed_bits)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RAX] = 0x12345678;
+    CHECK_INT(mov_dr(&vm, true, 0), REF_NEXT);
+    vm.v->gpr[GPR_RAX] = 0;
+    CHECK_INT(mov_dr(&vm, true, 7), REF_NEXT);
+    CHECK_INT(vm.v->dr[7], 0x400);
+    CHECK_INT(mov_dr(&vm, true, 4), REF_NEXT); /* DR6 by its old name */
+    CHECK_INT(vm.v->dr[6], 0xffff0ff0);
+    CHECK_INT(mov_dr(&vm, false, 0), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0x12345678);
+    vm.v->cr4 |= CR4_DE;
+    CHECK_INT(mov_dr(&vm, true, 5), RAISED(EXC_UD));
+    vm.v->gpr[GPR_RAX] = UINT64_C(1) << 32;
+    CHECK_INT(mov_dr(&vm, true, 6), RAISED(EXC_GP));
+    vm.v->dr[7] |= 0x2000;
+    CHECK_INT(mov_dr(&vm, false, 0), RAISED(EXC_DB));
+    CHECK(vm.v->dr[6] & 0x2000);
+    sys_vm_stop(&vm);
+}
+
+/* --- tables --- */
+
+TEST(sys, descriptor_tables_load_and_store)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RBX] = SYS_DATA;
+    CHECK_INT(run(&vm, with_mem(INSN_SGDT, 8, 10)), REF_NEXT);
+    CHECK_INT(mmu_read16(vm.v, SYS_DATA), vm.v->gdt.limit);
+    CHECK_INT(mmu_read64(vm.v, SYS_DATA + 2), SYS_GDT);
+    mmu_write16(vm.v, SYS_DATA, 0x1ff);
+    mmu_write64(vm.v, SYS_DATA + 2, 0xffffffff82000000);
+    CHECK_INT(run(&vm, with_mem(INSN_LIDT, 8, 10)), REF_NEXT);
+    CHECK_INT(vm.v->idt.base, 0xffffffff82000000);
+    CHECK_INT(vm.v->idt.limit, 0x1ff);
+    CHECK_INT(run(&vm, with_mem(INSN_SIDT, 8, 10)), REF_NEXT);
+    mmu_write64(vm.v, SYS_DATA + 2, UINT64_C(1) << 63);
+    CHECK_INT(run(&vm, with_mem(INSN_LGDT, 8, 10)), RAISED(EXC_GP));
+    CHECK_INT(vm.v->gdt.base, SYS_GDT);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, ltr_marks_busy_and_lldt_takes_sixteen_byte_descriptors)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RAX] = SYS_TSS;
+    CHECK_INT(run(&vm, with_rax(INSN_LTR, 2)), REF_NEXT);
+    CHECK_INT(vm.v->seg[SEG_TR].base, SYS_TSS_LA);
+    CHECK_INT(vm.v->seg[SEG_TR].attr & 15, DESC_TSS_BUSY);
+    CHECK_INT(soft_vm_peek(&vm, SYS_GDT + SYS_TSS) >> 40 & 15, DESC_TSS_BUSY);
+    CHECK_INT(run(&vm, with_rax(INSN_LTR, 2)), RAISED(EXC_GP)); /* busy now */
+    CHECK_INT(run(&vm, with_rax(INSN_STR, 4)), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], SYS_TSS);
+    vm.v->gpr[GPR_RAX] = 0;
+    CHECK_INT(run(&vm, with_rax(INSN_LTR, 2)), RAISED(EXC_GP));
+    CHECK_INT(run(&vm, with_rax(INSN_LLDT, 2)), REF_NEXT);
+    CHECK(vm.v->seg[SEG_LDTR].attr & SEG_ATTR_UNUSABLE);
+    vm.v->gpr[GPR_RAX] = SYS_LDT;
+    CHECK_INT(run(&vm, with_rax(INSN_LLDT, 2)), REF_NEXT);
+    CHECK_INT(vm.v->seg[SEG_LDTR].base, SYS_DATA);
+    mmu_write64(vm.v, SYS_DATA + 8, 0x00cff3000000ffff);
+    ref_load_segment(vm.v, SEG_ES, 8 | 4 | 3);
+    CHECK_INT(vm.v->seg[SEG_ES].attr, 0xc0f3);
+    CHECK_INT(run(&vm, with_rax(INSN_SLDT, 2)), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX] & 0xffff, SYS_LDT);
+    vm.v->gpr[GPR_RAX] = SYS_KERNEL_DS;
+    CHECK_INT(run(&vm, with_rax(INSN_LLDT, 2)), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, questions_about_selectors_answer_in_zf)
+{
+    static const struct {
+        enum insn_op op;
+        uint16_t selector;
+        unsigned cpl;
+        bool want;
+        uint64_t value;
+    } cases[] = {
+        {INSN_LAR, SYS_KERNEL_DS, 0, true, 0xc09300},
+        {INSN_LAR, SYS_KERNEL_DS, 3, false, 0},
+        {INSN_LAR, SYS_USER_DS | 3, 3, true, 0xc0f300},
+        {INSN_LAR, 0, 0, false, 0},
+        {INSN_LAR, 0xfff8, 0, false, 0},
+        {INSN_LAR, SYS_TSS, 0, true, 0x008900},
+        {INSN_LSL, SYS_TSS, 0, true, 0x67},
+        {INSN_LSL, SYS_USER_DS | 3, 3, true, 0xffffffff},
+        {INSN_VERR, SYS_USER_CS | 3, 3, true, 0},
+        {INSN_VERW, SYS_USER_CS | 3, 3, false, 0},
+        {INSN_VERW, SYS_KERNEL_DS, 0, true, 0},
+        {INSN_VERR, SYS_TSS, 0, false, 0},
+    };
+
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct soft_vm vm;
+        struct insn insn = with_rax(cases[i].op, 4);
+        bool has_value = cases[i].op == INSN_LAR || cases[i].op == INSN_LSL;
+
+        sys_vm_start(&vm);
+        insn.operand[has_value ? 1 : 0] = reg(INSN_GPR, GPR_RCX, 2);
+        vm.v->gpr[GPR_RCX] = cases[i].selector;
+        vm.v->gpr[GPR_RAX] = 0;
+        vcpu_set_cpl(vm.v, cases[i].cpl);
+        vcpu_set_rflags(vm.v, FLAG_1 | (cases[i].want ? 0 : FLAG_ZF));
+        CHECK_INT(run(&vm, insn), REF_NEXT);
+        if (((vcpu_rflags(vm.v) & FLAG_ZF) != 0) != cases[i].want ||
+            (has_value && vm.v->gpr[GPR_RAX] != cases[i].value)) {
+            print_error("case %u: rax 0x%llx\n", i, (unsigned long long)vm.v->gpr[GPR_RAX]);
+            fail();
+        }
+        sys_vm_stop(&vm);
+    }
+}
+
+TEST(sys, arpl_raises_the_rpl)
+{
+    struct soft_vm vm;
+    struct insn insn = with_rax(INSN_ARPL, 2);
+
+    sys_vm_start(&vm);
+    insn.operand[1] = reg(INSN_GPR, GPR_RCX, 2);
+    vm.v->gpr[GPR_RAX] = 0x10;
+    vm.v->gpr[GPR_RCX] = 3;
+    CHECK_INT(run(&vm, insn), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0x13);
+    CHECK(vcpu_rflags(vm.v) & FLAG_ZF);
+    CHECK_INT(run(&vm, insn), REF_NEXT);
+    CHECK(!(vcpu_rflags(vm.v) & FLAG_ZF));
+    sys_vm_stop(&vm);
+}
+
+/* --- MSRs, time, CPUID --- */
+
+TEST(sys, msrs_travel_in_edx_eax)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RCX] = MSR_LSTAR | UINT64_C(0xdead00000000);
+    vm.v->gpr[GPR_RAX] = 0xffffffff81000000;
+    vm.v->gpr[GPR_RDX] = UINT64_C(0xffffffffffffffff);
+    CHECK_INT(op(&vm, INSN_WRMSR), REF_END);
+    CHECK_INT(vm.v->lstar, 0xffffffff81000000);
+    CHECK_INT(op(&vm, INSN_RDMSR), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0x81000000);
+    CHECK_INT(vm.v->gpr[GPR_RDX], 0xffffffff);
+    vm.v->gpr[GPR_RCX] = 0x12345;
+    CHECK_INT(op(&vm, INSN_RDMSR), RAISED(EXC_GP));
+    CHECK_INT(op(&vm, INSN_WRMSR), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, time_and_identity_can_be_read)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.tsc = UINT64_C(0x1234567890);
+    vm.v->tsc_aux = 3;
+    sys_vm_user(&vm);
+    CHECK_INT(op(&vm, INSN_RDTSCP), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0x34567890);
+    CHECK_INT(vm.v->gpr[GPR_RDX], 0x12);
+    CHECK_INT(vm.v->gpr[GPR_RCX], 3);
+    vm.v->cr4 |= CR4_TSD;
+    CHECK_INT(op(&vm, INSN_RDTSC), RAISED(EXC_GP));
+    vm.v->gpr[GPR_RAX] = 0x40000000;
+    CHECK_INT(op(&vm, INSN_CPUID), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RBX], 0x4b4d564b);
+    vm.v->cr4 |= CR4_FSGSBASE;
+    vm.v->gpr[GPR_RAX] = 0x123456789;
+    CHECK_INT(run(&vm, with_rax(INSN_WRFSBASE, 8)), REF_NEXT);
+    CHECK_INT(vm.v->seg[SEG_FS].base, 0x123456789);
+    CHECK_INT(run(&vm, with_rax(INSN_RDFSBASE, 4)), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0x23456789);
+    vm.v->gpr[GPR_RAX] = UINT64_C(1) << 50;
+    CHECK_INT(run(&vm, with_rax(INSN_WRGSBASE, 8)), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, xcr0_can_be_read_once_the_os_enabled_it)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->cr4 |= CR4_OSXSAVE;
+    vm.v->xcr0 = 1;
+    vm.v->gpr[GPR_RCX] = 0;
+    vm.v->gpr[GPR_RAX] = 3;
+    vm.v->gpr[GPR_RDX] = 0;
+    CHECK_INT(op(&vm, INSN_XSETBV), REF_END);
+    CHECK_INT(op(&vm, INSN_XGETBV), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 3);
+    vm.v->gpr[GPR_RAX] = 2;
+    CHECK_INT(op(&vm, INSN_XSETBV), RAISED(EXC_GP));
+    vm.v->gpr[GPR_RCX] = 1;
+    CHECK_INT(op(&vm, INSN_XGETBV), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+/* --- TLB --- */
+
+TEST(sys, invlpg_makes_a_new_mapping_visible)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    (void)soft_vm_map(&vm, 0x700000, 0x300000, PTE_RW | PTE_G);
+    CHECK_INT(mmu_read8(vm.v, 0x700000), 0);
+    (void)soft_vm_map(&vm, 0x700000, 0x301000, PTE_RW | PTE_G);
+    soft_vm_poke(&vm, 0x301000, 9);
+    vm.v->gpr[GPR_RBX] = 0x700010;
+    CHECK_INT(run(&vm, with_mem(INSN_INVLPG, 8, 0)), REF_END);
+    CHECK_INT(mmu_read8(vm.v, 0x700000), 9);
+    CHECK_INT(op(&vm, INSN_WBINVD), REF_NEXT);
+    sys_vm_stop(&vm);
+}
+
+/* --- ports --- */
+
+static struct insn in_dx(uint8_t size)
+{
+    return (struct insn){.op = INSN_IN,
+                         .opsize = size,
+                         .operand_count = 2,
+                         .operand = {reg(INSN_GPR, GPR_RAX, size), reg(INSN_GPR, GPR_RDX, 2)}};
+}
+
+TEST(sys, ports_reach_the_platform)
+{
+    struct soft_vm vm;
+    struct insn out = {.op = INSN_OUT,
+                       .opsize = 2,
+                       .imm = 0x80,
+                       .operand_count = 2,
+                       .operand = {{.kind = INSN_IMM, .size = 1}, reg(INSN_GPR, GPR_RAX, 2)}};
+
+    sys_vm_start(&vm);
+    vm.pio_answer = 0xaabbccdd;
+    vm.v->gpr[GPR_RDX] = 0xffff03f8;
+    vm.v->gpr[GPR_RAX] = UINT64_MAX;
+    CHECK_INT(run(&vm, in_dx(1)), REF_END);
+    CHECK_INT(vm.pio.address, 0x3f8);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0xffffffffffffffdd);
+    CHECK_INT(run(&vm, in_dx(4)), REF_END);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0xaabbccdd);
+    CHECK_INT(run(&vm, out), REF_END);
+    CHECK_INT(vm.pio.address, 0x80);
+    CHECK_INT(vm.pio.len, 2);
+    CHECK_INT(vm.pio.value, 0xccdd);
+    CHECK(vm.pio.is_write);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, user_ports_follow_iopl_and_the_bitmap)
+{
+    struct soft_vm vm;
+    uint16_t map = 0x68;
+
+    sys_vm_start(&vm);
+    sys_vm_user(&vm);
+    vm.v->gpr[GPR_RDX] = 0x3f;
+    mmu_sys_write(vm.v, SYS_TSS_LA + 0x66, map, 2);
+    CHECK_INT(run(&vm, in_dx(1)), RAISED(EXC_GP)); /* the TSS ends before its bitmap */
+    vcpu_set_rflags(vm.v, FLAG_1 | 0x3000);
+    CHECK_INT(run(&vm, in_dx(1)), REF_END);
+    vcpu_set_rflags(vm.v, FLAG_1);
+    vm.v->seg[SEG_TR].limit = 0x68 + 8;
+    mmu_sys_write(vm.v, SYS_TSS_LA + map, UINT64_MAX, 8);
+    mmu_sys_write(vm.v, SYS_TSS_LA + map + 8, 0xff, 1);
+    CHECK_INT(run(&vm, in_dx(1)), RAISED(EXC_GP));
+    mmu_sys_write(vm.v, SYS_TSS_LA + map + 7, 0x7f, 1); /* port 0x3f */
+    CHECK_INT(run(&vm, in_dx(1)), REF_END);
+    CHECK_INT(run(&vm, in_dx(2)), RAISED(EXC_GP)); /* 0x40 is not allowed */
+    vm.v->gpr[GPR_RDX] = 0x1000;
+    CHECK_INT(run(&vm, in_dx(1)), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+/* --- FPU state --- */
+
+static struct insn fp_mem(enum insn_op name, uint8_t size, bool is_wide)
+{
+    struct insn insn = with_mem(name, 4, size);
+
+    insn.klass = INSN_CLASS_FPSTATE;
+    insn.rex = is_wide ? 0x48 : 0;
+    return insn;
+}
+
+static void fill_fpu(struct vcpu *v)
+{
+    fpu_reset(v);
+    fpu_fninit(v);
+    store_le16(v->xsave + FPU_FSW, 6u << 11); /* two registers in use: physical 6 and 7 */
+    v->xsave[FPU_FTW] = 0xc0;
+    store_le64(v->xsave + FPU_ST0, UINT64_C(0x8000000000000000)); /* 1.0 */
+    store_le16(v->xsave + FPU_ST0 + 8, 0x3fff);
+    memset(v->xsave + FPU_ST0 + 16, 0, 10); /* 0.0 */
+    for (unsigned i = 0; i < 256; i++) {
+        v->xsave[FPU_XMM0 + i] = (uint8_t)i;
+    }
+    store_le32(v->xsave + FPU_MXCSR, 0x1fa0);
+}
+
+TEST(sys, fxsave_and_fxrstor_keep_everything)
+{
+    struct soft_vm vm;
+    uint8_t before[FPU_LEGACY_LEN];
+
+    sys_vm_start(&vm);
+    fill_fpu(vm.v);
+    memcpy(before, vm.v->xsave, sizeof(before));
+    vm.v->gpr[GPR_RBX] = SYS_DATA + 16;
+    CHECK_INT(run(&vm, fp_mem(INSN_FXSAVE, 0, true)), REF_NEXT);
+    fpu_reset(vm.v);
+    CHECK_INT(run(&vm, fp_mem(INSN_FXRSTOR, 0, true)), REF_NEXT);
+    CHECK_MEM(vm.v->xsave, before, FPU_XMM0 + 256);
+    vm.v->gpr[GPR_RBX] = SYS_DATA + 8;
+    CHECK_INT(run(&vm, fp_mem(INSN_FXSAVE, 0, true)), RAISED(EXC_GP));
+    vm.v->gpr[GPR_RBX] = SYS_DATA + 16;
+    mmu_write32(vm.v, SYS_DATA + 16 + FPU_MXCSR, 0x10000);
+    CHECK_INT(run(&vm, fp_mem(INSN_FXRSTOR, 0, true)), RAISED(EXC_GP));
+    vm.v->cr0 |= CR0_TS;
+    CHECK_INT(run(&vm, fp_mem(INSN_FXSAVE, 0, true)), RAISED(EXC_NM));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, fxsave_outside_64_bit_mode_touches_eight_registers)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    fill_fpu(vm.v);
+    vm.v->seg[SEG_CS].attr = 0xc09b;
+    vcpu_update_mode(vm.v);
+    memset(mem_ptr(vm.mem, GPA(SYS_DATA), 1024), 0xee, 1024);
+    vm.v->gpr[GPR_RBX] = SYS_DATA;
+    CHECK_INT(run(&vm, fp_mem(INSN_FXSAVE, 0, false)), REF_NEXT);
+    CHECK_INT(mmu_read8(vm.v, SYS_DATA + FPU_XMM0 + 127), 127);
+    CHECK_INT(mmu_read8(vm.v, SYS_DATA + FPU_XMM0 + 128), 0xee);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, mxcsr_moves_and_its_reserved_bits_fault)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RBX] = SYS_DATA;
+    mmu_write32(vm.v, SYS_DATA, 0x9fc0);
+    CHECK_INT(run(&vm, fp_mem(INSN_LDMXCSR, 4, false)), REF_NEXT);
+    mmu_write32(vm.v, SYS_DATA, 0);
+    CHECK_INT(run(&vm, fp_mem(INSN_STMXCSR, 4, false)), REF_NEXT);
+    CHECK_INT(mmu_read32(vm.v, SYS_DATA), 0x9fc0);
+    mmu_write32(vm.v, SYS_DATA, 0x10000);
+    CHECK_INT(run(&vm, fp_mem(INSN_LDMXCSR, 4, false)), RAISED(EXC_GP));
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, x87_environment_has_full_tags_and_comes_back)
+{
+    struct soft_vm vm;
+    uint8_t before[FPU_XMM0];
+
+    sys_vm_start(&vm);
+    fill_fpu(vm.v);
+    memcpy(before, vm.v->xsave, sizeof(before));
+    vm.v->gpr[GPR_RBX] = SYS_DATA;
+    CHECK_INT(run(&vm, fp_mem(INSN_FNSAVE, 108, false)), REF_NEXT);
+    CHECK_INT(mmu_read32(vm.v, SYS_DATA), 0xffff037f);
+    CHECK_INT(mmu_read16(vm.v, SYS_DATA + 8), 0x4fff); /* valid, zero, six empty */
+    CHECK_INT(vm.v->xsave[FPU_FTW], 0);                /* initialised after */
+    CHECK_INT(run(&vm, fp_mem(INSN_FRSTOR, 108, false)), REF_NEXT);
+    CHECK_MEM(vm.v->xsave, before, FPU_MXCSR);
+    CHECK_MEM(vm.v->xsave + FPU_ST0, before + FPU_ST0, 32);
+    store_le16(vm.v->xsave + FPU_FCW, 0x37e); /* unmask, and an invalid operation is pending */
+    store_le16(vm.v->xsave + FPU_FSW, 0xb081);
+    CHECK_INT(run(&vm, fp_mem(INSN_FLDENV, 28, false)), RAISED(EXC_MF));
+    CHECK_INT(run(&vm, fp_mem(INSN_FNSTENV, 14, false)), REF_NEXT);
+    CHECK_INT(mmu_read16(vm.v, SYS_DATA + 2), 0xb081);
+    CHECK_INT(load_le16(vm.v->xsave + FPU_FCW), 0x37f);
+    CHECK_INT(load_le16(vm.v->xsave + FPU_FSW), 0x3001);
+    CHECK_INT(run(&vm, fp_mem(INSN_FLDENV, 14, false)), REF_NEXT);
+    CHECK_INT(load_le16(vm.v->xsave + FPU_FSW), 0xb081);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, xsave_family_round_trips_and_checks_its_header)
+{
+    static const enum insn_op saves[] = {INSN_XSAVE, INSN_XSAVEOPT, INSN_XSAVEC};
+
+    for (unsigned i = 0; i < ARRAY_LEN(saves); i++) {
+        struct soft_vm vm;
+        uint8_t before[FPU_LEGACY_LEN];
+
+        sys_vm_start(&vm);
+        CHECK_INT(run(&vm, fp_mem(saves[i], 0, true)), RAISED(EXC_UD));
+        vm.v->cr4 |= CR4_OSXSAVE;
+        vm.v->xcr0 = 3;
+        fill_fpu(vm.v);
+        memcpy(before, vm.v->xsave, sizeof(before));
+        vm.v->gpr[GPR_RBX] = SYS_DATA;
+        vm.v->gpr[GPR_RAX] = UINT64_MAX;
+        vm.v->gpr[GPR_RDX] = UINT64_MAX;
+        CHECK_INT(run(&vm, fp_mem(saves[i], 0, true)), REF_NEXT);
+        CHECK_INT(mmu_read64(vm.v, SYS_DATA + FPU_XSTATE_BV), 3);
+        fpu_reset(vm.v);
+        CHECK_INT(run(&vm, fp_mem(INSN_XRSTOR, 0, true)), REF_NEXT);
+        CHECK_MEM(vm.v->xsave, before, FPU_XMM0 + 256);
+        mmu_write64(vm.v, SYS_DATA + FPU_XSTATE_BV, 0); /* all in initial state */
+        CHECK_INT(run(&vm, fp_mem(INSN_XRSTOR, 0, true)), REF_NEXT);
+        CHECK_INT(vm.v->xsave[FPU_XMM0 + 9], 0);
+        CHECK_INT(load_le16(vm.v->xsave + FPU_FCW), 0x37f);
+        mmu_write64(vm.v, SYS_DATA + FPU_XSTATE_BV, 4);
+        CHECK_INT(run(&vm, fp_mem(INSN_XRSTOR, 0, true)), RAISED(EXC_GP));
+        CHECK_INT(run(&vm, fp_mem(INSN_XSAVES, 0, true)), RAISED(EXC_UD));
+        sys_vm_stop(&vm);
+    }
+}
