@@ -124,7 +124,10 @@ static inline void fuse_client_open(struct fuse_client *c, const char *path, boo
                                     unsigned fd_max)
 {
     struct tree_dir_config config = {.path = path, .is_read_only = is_read_only, .fd_max = fd_max};
-    struct virtio_fs_cache cache = is_read_only ? VIRTIO_FS_CACHE_LONG : VIRTIO_FS_CACHE_SHORT;
+    struct virtio_fs_config session = {
+        .is_read_only = is_read_only,
+        .cache = is_read_only ? VIRTIO_FS_CACHE_LONG : VIRTIO_FS_CACHE_SHORT,
+    };
     struct err err = {0};
 
     c->is_read_only = is_read_only;
@@ -133,7 +136,8 @@ static inline void fuse_client_open(struct fuse_client *c, const char *path, boo
     c->out = malloc(FUSE_CLIENT_BUF);
     c->out_room = FUSE_CLIENT_BUF;
     CHECK_OK(tree_dir_new(&config, &c->tree, &err), &err);
-    CHECK_INT(fs_session_init(c->s, &c->tree, is_read_only, &cache), 0);
+    session.tree = c->tree;
+    CHECK_INT(fs_session_init(c->s, &session), 0);
     CHECK_INT(fuse_init_flags(c, INT32_MAX), 0);
 }
 

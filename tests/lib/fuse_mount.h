@@ -82,7 +82,10 @@ static inline void *fuse_mount_run(void *owner)
 static inline bool fuse_mount_init(struct fuse_mount *m, const char *path, bool is_read_only)
 {
     struct tree_dir_config config = {.path = path, .is_read_only = is_read_only};
-    struct virtio_fs_cache cache = is_read_only ? VIRTIO_FS_CACHE_LONG : VIRTIO_FS_CACHE_SHORT;
+    struct virtio_fs_config session = {
+        .is_read_only = is_read_only,
+        .cache = is_read_only ? VIRTIO_FS_CACHE_LONG : VIRTIO_FS_CACHE_SHORT,
+    };
     char options[160];
     struct err err = {0};
 
@@ -102,7 +105,8 @@ static inline bool fuse_mount_init(struct fuse_mount *m, const char *path, bool 
     }
     m->s = calloc(1, sizeof(*m->s));
     CHECK_OK(tree_dir_new(&config, &m->tree, &err), &err);
-    CHECK_INT(fs_session_init(m->s, &m->tree, is_read_only, &cache), 0);
+    session.tree = m->tree;
+    CHECK_INT(fs_session_init(m->s, &session), 0);
     CHECK_INT(pthread_create(&m->thread, NULL, fuse_mount_run, m), 0);
     return true;
 }

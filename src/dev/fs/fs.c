@@ -281,8 +281,7 @@ int virtio_fs_new(const struct virtio_fs_config *config, struct mem_map *mem, st
         goto fail;
     }
     fs = calloc(1, sizeof(*fs));
-    r = fs ? fs_session_init(&fs->session, &config->tree, config->is_read_only, &config->cache)
-           : -ENOMEM;
+    r = fs ? fs_session_init(&fs->session, config) : -ENOMEM;
     if (r < 0) {
         (void)err_set(err, r, "share '%s': out of memory", config->tag);
         goto fail;

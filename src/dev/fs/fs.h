@@ -34,6 +34,9 @@ struct virtio_fs_config {
     const char *tag; /* what the guest mounts; 1 to VIRTIO_FS_TAG_MAX bytes */
     struct tree_port tree;
     bool is_read_only; /* changes are answered EROFS here already; the tree must be made so too */
+    bool has_no_xattr; /* extended attributes do not exist, and the guest asks once only.  An
+                          overlay asks for them on every directory and file it meets; what goes
+                          missing are file capabilities (of ping and the like). */
     struct virtio_fs_cache cache;
 };
 

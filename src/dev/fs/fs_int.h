@@ -19,6 +19,7 @@
 struct fs_session {
     struct tree_port tree;
     bool is_read_only;
+    bool has_no_xattr;
     struct virtio_fs_cache cache;
     bool is_up; /* INIT was answered */
     bool can_skip_open;
@@ -58,8 +59,7 @@ struct fs_result {
 };
 
 /* The tree stays the caller's. */
-int fs_session_init(struct fs_session *s, const struct tree_port *tree, bool is_read_only,
-                    const struct virtio_fs_cache *cache);
+int fs_session_init(struct fs_session *s, const struct virtio_fs_config *config);
 void fs_session_fini(struct fs_session *s);
 /* The guest is gone. */
 void fs_session_reset(struct fs_session *s);

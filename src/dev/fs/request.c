@@ -15,9 +15,10 @@
 #include "dev/fs/fs_int.h"
 
 enum op_flag {
-    OP_CHANGES = 1,  /* EROFS on a read-only tree */
-    OP_SILENT = 2,   /* has no reply */
-    OP_BEFORE_UP = 4 /* allowed before INIT */
+    OP_CHANGES = 1,   /* EROFS on a read-only tree */
+    OP_SILENT = 2,    /* has no reply */
+    OP_BEFORE_UP = 4, /* allowed before INIT */
+    OP_XATTR = 8,
 };
 
 struct op {
@@ -61,10 +62,10 @@ static const struct op ops[] = {
     [FUSE_STATFS]          = {fs_op_statfs, 0, 0},
     [FUSE_RELEASE]         = {fs_op_release, sizeof(struct fuse_release_in), 0},
     [FUSE_FSYNC]           = {fs_op_fsync, sizeof(struct fuse_fsync_in), 0},
-    [FUSE_SETXATTR]        = {fs_op_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, OP_CHANGES},
-    [FUSE_GETXATTR]        = {fs_op_getxattr, sizeof(struct fuse_getxattr_in), 0},
-    [FUSE_LISTXATTR]       = {fs_op_listxattr, sizeof(struct fuse_getxattr_in), 0},
-    [FUSE_REMOVEXATTR]     = {fs_op_removexattr, 0, OP_CHANGES},
+    [FUSE_SETXATTR]        = {fs_op_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, OP_XATTR | OP_CHANGES},
+    [FUSE_GETXATTR]        = {fs_op_getxattr, sizeof(struct fuse_getxattr_in), OP_XATTR},
+    [FUSE_LISTXATTR]       = {fs_op_listxattr, sizeof(struct fuse_getxattr_in), OP_XATTR},
+    [FUSE_REMOVEXATTR]     = {fs_op_removexattr, 0, OP_XATTR | OP_CHANGES},
     [FUSE_FLUSH]           = {fs_op_flush, sizeof(struct fuse_flush_in), 0},
     [FUSE_INIT]            = {op_init, 16, OP_BEFORE_UP},
     [FUSE_OPENDIR]         = {fs_op_opendir, sizeof(struct fuse_open_in), 0},
@@ -127,12 +128,12 @@ static int op_init(struct fs_req *r)
     return fs_req_reply(r, &out, sizeof(out));
 }
 
-int fs_session_init(struct fs_session *s, const struct tree_port *tree, bool is_read_only,
-                    const struct virtio_fs_cache *cache)
+int fs_session_init(struct fs_session *s, const struct virtio_fs_config *config)
 {
-    s->tree = *tree;
-    s->is_read_only = is_read_only;
-    s->cache = *cache;
+    s->tree = config->tree;
+    s->is_read_only = config->is_read_only;
+    s->has_no_xattr = config->has_no_xattr;
+    s->cache = config->cache;
     s->in = malloc(FS_IN_MAX);
     s->out = malloc(FS_OUT_MAX);
     return s->in && s->out ? 0 : -ENOMEM;
@@ -242,6 +243,9 @@ static int dispatch(struct fs_req *r, const struct op *op)
     }
     if (r->s->is_read_only && (op->flags & OP_CHANGES)) {
         return -EROFS;
+    }
+    if (r->s->has_no_xattr && (op->flags & OP_XATTR)) {
+        return -ENOSYS;
     }
     r->arg_at = op->arg_len;
     return op->run(r);

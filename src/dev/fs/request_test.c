@@ -354,3 +354,37 @@ TEST(fs, overlay_attributes_do_not_show_in_a_read_only_share)
     CHECK_INT(fuse_call(&c, FUSE_LISTXATTR, 1, &get, sizeof(get), NULL), 0);
     fuse_client_fini(&c);
 }
+
+TEST(fs, a_share_without_extended_attributes_says_so_once)
+{
+    struct fuse_client c;
+    struct fuse_getxattr_in get = {.size = 100};
+
+    fuse_client_init(&c, true);
+    c.s->has_no_xattr = true;
+    CHECK_INT(fuse_call(&c, FUSE_GETXATTR, 1, &get, sizeof(get), "user.a"), -ENOSYS);
+    CHECK_INT(fuse_call(&c, FUSE_LISTXATTR, 1, &get, sizeof(get), NULL), -ENOSYS);
+    fuse_client_fini(&c);
+}
+
+TEST(fs, attributes_of_what_is_open_and_of_what_is_not)
+{
+    struct fuse_client c;
+    struct fuse_getxattr_in get = {.size = 100};
+    uint64_t node;
+
+    fuse_client_init(&c, true);
+    host_file(&c, "a", "x");
+    CHECK_INT(symlink("a", host_path(&c, "l")), 0);
+    node = fuse_lookup(&c, 1, "a");
+    if (c.tree.ops->get_xattr(c.tree.owner, node, "user.a", NULL, 0) == -EOPNOTSUPP) {
+        fuse_client_fini(&c);
+        SKIP("no user attributes in /tmp");
+    }
+    CHECK_INT(fuse_call(&c, FUSE_GETXATTR, node, &get, sizeof(get), "user.a"), -ENODATA);
+    CHECK_INT(fuse_call(&c, FUSE_GETXATTR, 1, &get, sizeof(get), "user.a"), -ENODATA);
+    node = fuse_lookup(&c, 1, "l");
+    CHECK_INT(fuse_call(&c, FUSE_GETXATTR, node, &get, sizeof(get), "security.capability"),
+              -ENODATA);
+    fuse_client_fini(&c);
+}
