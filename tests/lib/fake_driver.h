@@ -272,6 +272,16 @@ static inline void fake_want_irq_at(struct fake_queue *q, uint16_t index)
     __atomic_store_n((uint16_t *)(void *)(avail + 4 + 2u * q->size), index, __ATOMIC_SEQ_CST);
 }
 
+/* Ask for an interrupt with the next finished chain; true if one is there already. */
+static inline bool fake_arm_irq(struct fake_queue *q)
+{
+    const uint8_t *used = mem_ptr(q->mem, q->used, 6 + 8u * q->size);
+
+    fake_want_irq_at(q, q->used_seen);
+    return __atomic_load_n((const uint16_t *)(const void *)(used + 2), __ATOMIC_SEQ_CST) !=
+           q->used_seen;
+}
+
 /* With EVENT_IDX: at which available index does the device want to be notified? */
 static inline uint16_t fake_wanted_kick(struct fake_queue *q)
 {
@@ -306,7 +316,9 @@ static inline bool fake_wait_used(struct fake_driver *drv, unsigned index, uint3
         if (fake_take_used(&drv->queues[index], ret_id, ret_len)) {
             return true;
         }
-        (void)fake_wait_irq(drv, 5);
+        if (!fake_arm_irq(&drv->queues[index])) {
+            (void)fake_wait_irq(drv, 5);
+        }
     }
     return false;
 }

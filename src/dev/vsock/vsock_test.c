@@ -757,7 +757,7 @@ TEST(vsock, random_packets_leave_the_device_alive)
     while (clock_mono_ns() < until) {
         uint8_t data[64];
         struct vsock_hdr hdr =
-            fake_vsock_header(&g, (enum vsock_op)(rand_r(&seed) % 9), (uint32_t)rand_r(&seed) % 4,
+            fake_vsock_header(&g, (unsigned)rand_r(&seed) % 9, (uint32_t)rand_r(&seed) % 4,
                               (uint32_t)rand_r(&seed) % 3);
         size_t len = (size_t)rand_r(&seed) % sizeof(data);
 
