@@ -254,8 +254,11 @@ static size_t add_xsdt(struct buf *out, uint64_t fadt, uint64_t madt)
 
 static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
 {
-    memcpy(rsdp, "RSD PTR ", 8);
-    memcpy(rsdp + 9, "EC1   ", 6);
+    static const uint8_t signature[8] = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '};
+    static const uint8_t oem[6] = {'E', 'C', '1', ' ', ' ', ' '};
+
+    memcpy(rsdp, signature, sizeof(signature));
+    memcpy(rsdp + 9, oem, sizeof(oem));
     rsdp[15] = 2; /* revision */
     store_le32(rsdp + 20, RSDP_LEN);
     store_le64(rsdp + 24, xsdt);

@@ -2,6 +2,7 @@
 #include "boot/bzimage.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -56,8 +57,8 @@ static int find_payload(const uint8_t *head, uint64_t file_len, struct bzimage *
         return err_set(err, -ENOEXEC, "no payload");
     }
     if (!range_within(offset, len, file_len)) {
-        return err_set(err, -ENODATA, "truncated: %llu bytes, must be at least %llu",
-                       (unsigned long long)file_len, (unsigned long long)(offset + len));
+        return err_set(err, -ENODATA, "truncated: %" PRIu64 " bytes, must be at least %" PRIu64,
+                       file_len, offset + len);
     }
     image->payload_offset = offset;
     image->payload_len = len;

@@ -20,7 +20,7 @@
 #include "base/buf.h"
 
 #define FOOTER_MAGIC UINT64_C(0x31786c6d76316365) /* "ec1vmlx1" */
-#define SAMPLE_LEN   4096
+#define SAMPLE_LEN   UINT64_C(4096)
 #define SAMPLE_STEP  (16 * SAMPLE_LEN)
 
 struct footer {
@@ -213,21 +213,18 @@ int cache_open(const char *dir, const struct cache_key *key, uint64_t *ret_len)
 /* mkdir -p, private. */
 static int make_dir(const char *dir)
 {
-    AUTO_FREE char *path = strdup(dir);
+    AUTO_CALL(buf_fini) struct buf path = {0};
 
-    if (!path) {
+    for (const char *p = dir; *p; p++) {
+        if (*p == '/' && path.len > 0 && mkdir(buf_str(&path), 0700) < 0 && errno != EEXIST) {
+            return -errno;
+        }
+        buf_append(&path, p, 1);
+    }
+    if (buf_status(&path) < 0) {
         return -ENOMEM;
     }
-    for (char *p = path; *p; p++) {
-        if (p[0] == '/' && p != path) {
-            *p = 0;
-            if (mkdir(path, 0700) < 0 && errno != EEXIST) {
-                return -errno;
-            }
-            *p = '/';
-        }
-    }
-    return mkdir(path, 0700) < 0 && errno != EEXIST ? -errno : 0;
+    return mkdir(buf_str(&path), 0700) < 0 && errno != EEXIST ? -errno : 0;
 }
 
 static int write_exact(int fd, const void *data, size_t len)
