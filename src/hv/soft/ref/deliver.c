@@ -215,7 +215,7 @@ static struct stack inner_stack(struct vcpu *v, unsigned cpl, uint32_t ext)
     bool is_32 = (tr->attr & 0xd) == DESC_TSS_FREE;
     unsigned offset = is_32 ? 4 + cpl * 8 : 2 + cpl * 4;
     unsigned size = is_32 ? 4 : 2;
-    struct stack stack;
+    struct stack stack = {0};
     uint64_t descriptor;
     uint16_t selector;
 

@@ -81,7 +81,9 @@ struct block_slot {
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)
 #define OP_COLD     __attribute__((noinline, cold))
 
-#define OP_HANDLER(name) static const struct op *name(struct vcpu *v, const struct op *op)
+#define OP_HANDLER(name)                                                 \
+    static const struct op *name(struct vcpu *v __attribute__((unused)), \
+                                 const struct op *op __attribute__((unused)))
 
 /* Tail calls need a compiler that makes them: room.mk defines OP_THREADED for optimised builds.
  * Elsewhere each handler returns to the loop, which is slower and the same otherwise. */
