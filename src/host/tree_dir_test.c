@@ -179,3 +179,59 @@ TEST(tree, many_nodes_and_numbers_used_once)
     }
     fuse_client_fini(&c);
 }
+
+/* In a bare chroot, where nothing can be reopened through /proc/self/fd. */
+static void no_proc_body(const char *dir)
+{
+    struct fuse_setattr_in set = {.valid = FATTR_MODE | FATTR_MTIME | FATTR_SIZE, .mode = 0600};
+    struct fuse_getxattr_in get = {0};
+    struct fuse_link_in in = {0};
+    struct fuse_made f = {0};
+    struct fuse_client c;
+    uint64_t node;
+    int r;
+
+    memset(&c, 0, sizeof(c));
+    if (chroot(dir) < 0 || chdir("/") < 0) {
+        _exit(77);
+    }
+    fuse_client_open(&c, "/", false, 0);
+    node = fuse_lookup(&c, 1, "a");
+    CHECK_INT(fuse_read(&c, node, fuse_open(&c, node, O_RDONLY), 0, 10), 0);
+    CHECK_INT(c.len, 5);
+    CHECK_INT(fuse_release(&c, 1, fuse_opendir(&c, 1)), 0);
+    in.oldnodeid = node;
+    CHECK_INT(fuse_call(&c, FUSE_LINK, 1, &in, sizeof(in), "b"), 0);
+    set.valid = FATTR_MTIME | FATTR_SIZE;
+    CHECK_INT(fuse_call(&c, FUSE_SETATTR, node, &set, sizeof(set), NULL), 0);
+    set.valid = FATTR_MODE;
+    r = fuse_call(&c, FUSE_SETATTR, node, &set, sizeof(set), NULL);
+    CHECK(r == 0 || r == -ENOSYS); /* kernels before 6.6 have no way */
+    CHECK_INT(fuse_call(&c, FUSE_GETXATTR, 1, &get, sizeof(get), "user.a"), -EOPNOTSUPP);
+    CHECK_INT(fuse_create(&c, 1, "new", O_RDWR | O_TRUNC, 0600, &f), 0);
+    CHECK_INT(fuse_create(&c, 1, "new", O_RDWR | O_TRUNC, 0600, &f), 0);
+    CHECK_INT(rename("/new", "/b"), 0);
+    CHECK_INT(fuse_try_open(&c, node, O_RDONLY), -ESTALE);
+    fuse_client_close(&c);
+}
+
+TEST(tree, works_without_proc)
+{
+    struct fuse_client c;
+    pid_t pid;
+    int status;
+
+    fuse_client_dir(&c);
+    host_file(&c, "a", "hello");
+    pid = fork();
+    if (pid == 0) {
+        no_proc_body(c.dir);
+        _exit(0);
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    (void)nftw(c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
+        SKIP("cannot change the root directory");
+    }
+    CHECK_INT(status, 0);
+}
