@@ -47,6 +47,7 @@
 #define MSR_TSC_AUX           0xc0000103u
 #define MSR_AMD_SYSCFG        0xc0010010u
 #define MSR_AMD_HWCR          0xc0010015u
+#define MSR_AMD_NB_CFG        0xc001001fu
 #define MSR_AMD_PATCH_LEVEL   0x0000008bu
 #define MSR_AMD_VM_CR         0xc0010114u
 #define MSR_AMD_OSVW_LENGTH   0xc0010140u

@@ -248,6 +248,7 @@ TEST(cpu, msrs_hold_what_is_written_and_refuse_what_is_not_valid)
     CHECK(msr_write(vm.v, MSR_UCODE_REV, 0, &effects));
     /* vendors: each has its own, the other's fault */
     CHECK_INT(msr_read(vm.v, MSR_AMD_HWCR, &value), cpuid_is_amd(vm.v->cpuid));
+    CHECK_INT(msr_read(vm.v, MSR_AMD_NB_CFG, &value), cpuid_is_amd(vm.v->cpuid));
     CHECK_INT(msr_read(vm.v, MSR_ARCH_CAPABILITIES, &value), !cpuid_is_amd(vm.v->cpuid));
     CHECK_INT(msr_write(vm.v, MSR_SPEC_CTRL, 1, &effects), !cpuid_is_amd(vm.v->cpuid));
     CHECK_INT(msr_read(vm.v, MSR_FEATURE_CONTROL, &value), !cpuid_is_amd(vm.v->cpuid));

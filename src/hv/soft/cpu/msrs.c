@@ -136,8 +136,9 @@ static bool fixed(const struct vcpu *v, uint32_t index, uint64_t *ret_value, boo
     case MSR_AMD_SYSCFG:
     case MSR_AMD_OSVW_LENGTH:
     case MSR_AMD_OSVW_STATUS: return is_amd;
-    case MSR_AMD_HWCR: *ret_value = BIT(24); return is_amd;  /* the TSC runs at P0's rate */
-    case MSR_AMD_DE_CFG: *ret_value = BIT(1); return is_amd; /* LFENCE serialises */
+    case MSR_AMD_NB_CFG: *ret_value = BIT(46); return is_amd; /* extended configuration space */
+    case MSR_AMD_HWCR: *ret_value = BIT(24); return is_amd;   /* the TSC runs at P0's rate */
+    case MSR_AMD_DE_CFG: *ret_value = BIT(1); return is_amd;  /* LFENCE serialises */
     default: return false;
     }
     *ret_writable = false;
