@@ -20,6 +20,7 @@
 #include "base/buf.h"
 
 #define FOOTER_MAGIC UINT64_C(0x31786c6d76316365) /* "ec1vmlx1" */
+#define READ_LEN     (256 * KIB)                  /* a multiple of what mix() takes in */
 #define SAMPLE_LEN   UINT64_C(4096)
 #define SAMPLE_STEP  (16 * SAMPLE_LEN)
 
@@ -125,6 +126,30 @@ static int read_exact(int fd, void *data, size_t len, uint64_t offset)
         offset += (uint64_t)got;
         len -= (size_t)got;
     }
+    return 0;
+}
+
+int cache_key_of_file(int fd, uint64_t offset, uint64_t len, struct cache_key *ret_key)
+{
+    AUTO_FREE uint8_t *part = malloc(READ_LEN);
+    struct cache_key state = mix_begin(len);
+
+    if (!part) {
+        return -ENOMEM;
+    }
+    while (len > 0) {
+        size_t part_len = len < READ_LEN ? (size_t)len : READ_LEN;
+        int r = read_exact(fd, part, part_len, offset);
+
+        if (r < 0) {
+            return r;
+        }
+        mix_all(&state, part, part_len);
+        offset += part_len;
+        len -= part_len;
+    }
+    mix_end(&state);
+    *ret_key = state;
     return 0;
 }
 

@@ -14,6 +14,8 @@ struct cache_key {
 
 /* Names content for the user's own cache; it does not withstand somebody who makes collisions. */
 struct cache_key cache_key(const void *data, size_t len);
+/* The same of a part of a file, without reading it into fresh memory. */
+int cache_key_of_file(int fd, uint64_t offset, uint64_t len, struct cache_key *ret_key);
 
 /* The file of `key`, opened for reading, and how many bytes of it are the ELF; -ENOENT or another
  * negative errno if there is no valid one that belongs to this user. */

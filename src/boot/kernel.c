@@ -110,12 +110,19 @@ static int parse_image(struct kernel *k, struct err *err)
     return elf_parse(&source, &k->elf, err);
 }
 
-static int open_cached(struct kernel *k, const char *dir, const struct cache_key *key)
+/* Hosts may give fresh memory slowly, so the key is taken without reading the file whole. */
+static int open_cached(struct kernel *k, const struct opening *o, uint64_t offset, uint64_t len,
+                       const char *dir)
 {
     struct elf_source source = {0};
-    int fd = cache_open(dir, key, &source.len);
-    int r;
+    struct cache_key key;
+    int fd;
+    int r = cache_key_of_file(o->fd, offset, len, &key);
 
+    if (r < 0) {
+        return r;
+    }
+    fd = cache_open(dir, &key, &source.len);
     if (fd < 0) {
         return fd;
     }
@@ -143,15 +150,8 @@ static int unpack(struct kernel *k, const struct buf *packed, const char *cache_
                   struct err *err)
 {
     enum codec_format format = codec_sniff(packed->data, packed->len);
-    struct cache_key key = {0};
     int r;
 
-    if (cache_dir) {
-        key = cache_key(packed->data, packed->len);
-        if (open_cached(k, cache_dir, &key) == 0) {
-            return 0;
-        }
-    }
     (void)buf_reserve(&k->image, unpacked_hint(packed));
     r = codec_decompress(format, packed->data, packed->len, ELF_MAX, &k->image, err);
     if (r < 0) {
@@ -160,6 +160,9 @@ static int unpack(struct kernel *k, const struct buf *packed, const char *cache_
     k->packing = codec_name(format);
     r = parse_image(k, err);
     if (r == 0 && cache_dir) {
+        /* Of what was unpacked: the file may have changed since open_cached(). */
+        struct cache_key key = cache_key(packed->data, packed->len);
+
         (void)cache_store(cache_dir, &key, k->image.data, k->image.len);
     }
     return r;
@@ -177,6 +180,9 @@ static int open_payload(struct kernel *k, const struct opening *o, uint64_t offs
     if (len > FILE_MAX) {
         return err_set(err, -EFBIG, "%s of packed kernel: must be at most %s",
                        str_from_size(len, have), str_from_size(FILE_MAX, may));
+    }
+    if (cache_dir && open_cached(k, o, offset, len, cache_dir) == 0) {
+        return 0;
     }
     r = read_range(o->fd, offset, len, &packed);
     if (r < 0) {
