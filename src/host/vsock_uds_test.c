@@ -2,6 +2,7 @@
  * after. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,7 +21,7 @@
 struct fake_device {
     struct loop *loop;
     struct stream_port *port;
-    unsigned count;
+    atomic_uint count;
     int fd;
     uint32_t guest_port;
     int answer;

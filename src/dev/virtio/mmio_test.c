@@ -13,11 +13,11 @@ struct toy {
     struct virtio_dev base;
     uint8_t config[12];
     int start_result;
-    bool hold; /* keep chains instead of answering */
+    atomic_bool hold; /* keep chains instead of answering */
     unsigned start_count;
     unsigned reset_count;
     unsigned free_count;
-    pthread_t notify_thread;
+    _Atomic pthread_t notify_thread;
     struct virtq_chain chain;
 };
 
@@ -358,6 +358,7 @@ TEST(virtio_mmio, reset_while_busy_drops_what_was_in_flight)
     CHECK_INT(g.toy->reset_count, 1);
     CHECK_INT(fake_reg_read(&g.drv, 0x070), 0);
     CHECK(!g.toy->base.queues[0].is_enabled);
+    (void)memset(&g.toy->chain, 0, sizeof(g.toy->chain));
     virtq_push(&g.toy->base.queues[0], &g.toy->chain, 0); /* a late completion */
     CHECK(!fake_take_used(&g.drv.queues[0], &id, &len));
     fake_reg_write(&g.drv, 0x070, 0); /* nothing to reset */
@@ -417,4 +418,39 @@ TEST(virtio_mmio, without_a_loop_thread_start_and_reset_run_at_once)
     fake_driver_start(&drv, FAKE_FEATURES, 16);
     fake_driver_fini(&drv); /* freed while started */
     loop_free(loop);
+}
+
+TEST(virtio_mmio, random_register_accesses_end_in_a_device_that_starts)
+{
+    struct rig g;
+    unsigned seed = 99;
+    uint32_t id;
+    uint32_t len;
+
+    rig_init(&g);
+    for (unsigned i = 0; i < 30000; i++) {
+        unsigned width = 1u << (rand_r(&seed) % 4);
+        uint64_t offset = (uint64_t)rand_r(&seed) % 0x110;
+        uint64_t value = rand_r(&seed) % 3 ? (uint64_t)rand_r(&seed) % 32 : (uint64_t)rand_r(&seed);
+
+        if (rand_r(&seed) % 4) {
+            width = 4;
+            offset &= ~UINT64_C(3);
+        }
+        if (rand_r(&seed) % 2) {
+            g.drv.mmio->ops->read(g.drv.mmio, offset, &value, width);
+        } else {
+            g.drv.mmio->ops->write(g.drv.mmio, offset, &value, width);
+        }
+        if (i % 500 == 0) {
+            fake_driver_start(&g.drv, FAKE_FEATURES, 16);
+            g.drv.brk = GPA(0x1000);
+        }
+    }
+    fake_driver_start(&g.drv, FAKE_FEATURES, 16);
+    offer_one(&g.drv, 0);
+    fake_kick(&g.drv, 0);
+    CHECK(fake_wait_used(&g.drv, 0, &id, &len));
+    CHECK(g.toy->reset_count >= 50);
+    rig_fini(&g);
 }
