@@ -10,5 +10,6 @@ include mk/flags.mk
 include mk/rooms.mk
 include mk/init.mk
 include mk/run.mk
+include mk/blackbox.mk
 include mk/check.mk
 include mk/help.mk
