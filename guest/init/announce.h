@@ -12,6 +12,9 @@ struct announce {
     struct buf out; /* not yet sent */
     bool is_connected;
     unsigned failures; /* in a row */
+    int64_t dialled_ns;
+    uint8_t time[8]; /* what the host said of it, as far as it came */
+    unsigned time_len;
     /* A connection to the host; negative errno.  It may still be connecting. */
     int (*dial)(void);
     /* The host has closed the connection, or never took it (`code`). */

@@ -411,6 +411,8 @@ static int boot_and_run(struct run *run, struct err *err)
             return r;
         }
     }
+    /* From here on signals are the command's: exec_run() forwards them. */
+    (void)pthread_sigmask(SIG_UNBLOCK, &run->cancel.blocked, NULL);
     status = run_command(run);
     tell(run, "the command ended");
     if (has_writable_share(&run->args->spec) && vm_end(run->vm) == MACHINE_RUNS) {
