@@ -146,22 +146,13 @@ static void on_give_up(struct ticker *ticker)
 
 /* ---- the boot ---- */
 
-static int mount_all(const Ec1__V1__BootConfig *config, struct report *report, struct err *err)
+static int mount_shares(const Ec1__V1__BootConfig *config, const int *kept, struct report *report,
+                        struct err *err)
 {
-    int r = config->root && config->root->tag[0] ? mounts_enter_root(config->root, err) : 0;
-
-    report_phase(report, "root");
-    if (r < 0) {
-        return r;
-    }
-    r = mounts_private(report, err);
-    if (r < 0) {
-        return r;
-    }
     for (size_t i = 0; i < config->n_mounts; i++) {
         struct err why = {0};
+        int r = mounts_share(config->mounts[i], kept[i], &why);
 
-        r = mounts_share(config->mounts[i], &why);
         if (r < 0 && !config->mounts[i]->optional) {
             *err = why;
             return r;
@@ -171,8 +162,34 @@ static int mount_all(const Ec1__V1__BootConfig *config, struct report *report, s
         }
     }
     mounts_done();
-    report_phase(report, "mounts");
     return 0;
+}
+
+static int mount_all(const Ec1__V1__BootConfig *config, struct report *report, struct err *err)
+{
+    AUTO_FREE int *kept = calloc(config->n_mounts + 1, sizeof(*kept));
+    int r = kept ? 0 : err_set(err, -ENOMEM, "out of memory");
+
+    if (r == 0 && config->root && config->root->tag[0]) {
+        r = mounts_enter_root(config->root, err);
+    }
+    report_phase(report, "root");
+    for (size_t i = 0; r == 0 && i < config->n_mounts; i++) {
+        kept[i] = mounts_keep(config->mounts[i]);
+    }
+    if (r == 0) {
+        r = mounts_private(report, err);
+    }
+    if (r == 0) {
+        r = mount_shares(config, kept, report, err);
+    }
+    for (size_t i = 0; kept && i < config->n_mounts; i++) {
+        if (kept[i] > 0) {
+            (void)close(kept[i]);
+        }
+    }
+    report_phase(report, "mounts");
+    return r;
 }
 
 static void boot(struct init *init, const Ec1__V1__BootConfig *config, int *ret_listener)

@@ -321,12 +321,38 @@ static int mount_whole(const Ec1__V1__Mount *share, struct err *err)
     return mount_virtiofs(share->tag, share->target, err);
 }
 
-int mounts_share(const Ec1__V1__Mount *share, struct err *err)
+int mounts_keep(const Ec1__V1__Mount *share)
+{
+    return share->tag[0] ? -1 : open(share->target, O_PATH | O_DIRECTORY | O_CLOEXEC);
+}
+
+/* Bind what mounts_keep() held to where it was. */
+static int bind_kept(const Ec1__V1__Mount *share, int kept, struct err *err)
+{
+    char source[32];
+    struct stat st;
+    int r;
+
+    if (kept < 0 || stat(share->target, &st) == 0) {
+        return 0; /* never there, or still there */
+    }
+    (void)snprintf(source, sizeof(source), "/proc/self/fd/%d", kept);
+    r = mounts_make_path(share->target);
+    if (r == 0 && mount(source, share->target, NULL, MS_BIND, NULL) < 0) {
+        r = -errno;
+    }
+    return r < 0 ? err_set(err, r, "keep '%s': %s", share->target, strerror(-r)) : 0;
+}
+
+int mounts_share(const Ec1__V1__Mount *share, int kept, struct err *err)
 {
     int r;
 
     if (share->target[0] != '/') {
         return err_set(err, -EINVAL, "mount target '%s': must be an absolute path", share->target);
+    }
+    if (!share->tag[0]) {
+        return bind_kept(share, kept, err);
     }
     r = share->subdir[0] ? bind_part(share, err) : mount_whole(share, err);
     if (r < 0) {

@@ -14,7 +14,10 @@
 int mounts_enter_root(const Ec1__V1__Root *root, struct err *err);
 /* /proc, /sys, /dev, /run, /tmp and what belongs into them. */
 int mounts_private(struct report *report, struct err *err);
-int mounts_share(const Ec1__V1__Mount *mount, struct err *err);
+/* A mount without a tag keeps a folder of the root reachable that a private file system will hide:
+ * before mounts_private(), hold it.  Returns a descriptor for mounts_share(), or -1. */
+int mounts_keep(const Ec1__V1__Mount *mount);
+int mounts_share(const Ec1__V1__Mount *mount, int kept, struct err *err);
 /* After the last share. */
 void mounts_done(void);
 /* Create a folder and its parents. */
