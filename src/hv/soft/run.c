@@ -81,6 +81,7 @@ static void deliver_event(struct soft_vcpu *s)
     vector = lapic_take(&s->lapic);
     if (vector >= 0) {
         v->halted = 0;
+        v->stats.interrupts++;
         ref_deliver_interrupt(v, (uint8_t)vector);
     }
 }
