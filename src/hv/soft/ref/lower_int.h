@@ -29,10 +29,10 @@ void lower_set_ea(struct op *op, const struct lower_ea *ea);
 /* The address of a bit test whose index is in a register (op_bits.c). */
 struct lower_ea lower_bt_ea(struct lower *lw, const struct insn *insn, unsigned size);
 
-/* log2 of 1 2 4 8. */
+/* log2 of 1 2 4 8; 0 for no size. */
 static inline unsigned lower_log2(unsigned size)
 {
-    return (unsigned)__builtin_ctz(size);
+    return size ? (unsigned)__builtin_ctz(size) : 0;
 }
 
 /* Run `fn` of this type as an op that returns to the loop: everything that is not worth a handler
