@@ -19,7 +19,7 @@
 struct backing {
     void *reserved; /* whole reservation, guards included */
     size_t reserved_bytes;
-    uint8_t *flags; /* one byte per page; atomic builtins only */
+    uint8_t *flags; /* one count per page; atomic builtins only */
 };
 
 struct mem_map {
@@ -236,8 +236,9 @@ void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched)
     int i = find(map, gpa, 1);
 
     if (i >= 0) {
-        __atomic_store_n(&map->backings[i].flags[(gpa.v - map->ranges[i].gpa.v) / GUEST_PAGE_SIZE],
-                         (uint8_t)watched, __ATOMIC_RELEASE);
+        __atomic_fetch_add(
+            &map->backings[i].flags[(gpa.v - map->ranges[i].gpa.v) / GUEST_PAGE_SIZE],
+            (uint8_t)(watched ? 1 : -1), __ATOMIC_RELEASE);
         /* pairs with the fence in mem_note_write() */
         atomic_thread_fence(memory_order_seq_cst);
     }

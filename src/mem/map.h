@@ -65,7 +65,8 @@ void mem_populate(struct mem_map *map, gpa_t gpa, uint64_t len);
  * stay within one page. */
 typedef void (*mem_watch_fn)(void *owner, gpa_t gpa, uint64_t len);
 void mem_watch_set(struct mem_map *map, mem_watch_fn fn, void *owner);
-/* Flag or unflag the page that holds gpa (RAM).  Release order: whoever sees the flag sees what the
- * flagging thread did before. */
+/* Flag or unflag the page that holds gpa (RAM).  Flags count: the page stays flagged until each has
+ * been taken back, up to 255 of them.  Release order: whoever sees the flag sees what the flagging
+ * thread did before. */
 void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched);
 bool mem_page_is_flagged(const struct mem_map *map, gpa_t gpa);

@@ -52,6 +52,20 @@ static void watch(void *owner, gpa_t gpa, uint64_t len)
     log[2] = len;
 }
 
+TEST(mem, a_page_stays_flagged_until_every_flag_is_taken_back)
+{
+    struct mem_map *map = mem_map_new();
+
+    CHECK_INT(mem_map_add(map, GPA(0), 0x10000, NULL), 0);
+    mem_page_flag(map, GPA(0x3000), true);
+    mem_page_flag(map, GPA(0x3000), true);
+    mem_page_flag(map, GPA(0x3000), false);
+    CHECK(mem_page_is_flagged(map, GPA(0x3000)));
+    mem_page_flag(map, GPA(0x3000), false);
+    CHECK(!mem_page_is_flagged(map, GPA(0x3000)));
+    mem_map_free(map);
+}
+
 TEST(mem, writes_to_flagged_pages_are_reported)
 {
     struct mem_map *map = two_ranges();

@@ -26,6 +26,10 @@ struct soft_vm {
         unsigned len, count;
         bool is_write;
     } mmio, pio;
+    struct {
+        uint64_t gpa, len;
+        unsigned count;
+    } code_event; /* the last one */
     uint64_t mmio_answer, pio_answer;
     uint64_t cr8, tsc;
     struct {
@@ -124,6 +128,13 @@ static inline uint64_t soft_vm_tsc(struct vcpu *v)
     return soft_vm_of(v)->tsc;
 }
 
+static inline void soft_vm_code_event(struct vcpu *v, gpa_t gpa, uint64_t len)
+{
+    soft_vm_of(v)->code_event.gpa = gpa.v;
+    soft_vm_of(v)->code_event.len = len;
+    soft_vm_of(v)->code_event.count++;
+}
+
 static inline void soft_vm_wait(struct vcpu *v)
 {
     (void)v;
@@ -138,6 +149,7 @@ static const struct vcpu_platform soft_vm_platform = {
     .cr8_set = soft_vm_cr8_set,
     .irq_take = soft_vm_irq_take,
     .irq_pending = soft_vm_irq_pending,
+    .code_event = soft_vm_code_event,
     .tsc = soft_vm_tsc,
     .wait = soft_vm_wait,
 };

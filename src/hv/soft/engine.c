@@ -13,7 +13,7 @@
 #include "hv/soft/soft_int.h"
 #include "mem/map.h"
 
-#define VCPU_MAX   1u /* two would need the cross-vCPU half of code watching */
+#define VCPU_MAX   ((unsigned)HV_VCPU_MAX)
 #define VCPU_ALIGN (2 * MIB)
 
 static struct soft_vm *vm_of(struct hv_vm *hv)

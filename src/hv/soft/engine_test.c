@@ -647,9 +647,9 @@ TEST(soft, limits_are_said_in_words)
 
     guest_init(&g);
     CHECK_INT(hv_soft_ops.probe(&err), 0);
-    config = (struct hv_config){.mem = g.mem, .vcpu_count = 2, .client = &g.client};
+    config = (struct hv_config){.mem = g.mem, .vcpu_count = HV_VCPU_MAX + 1, .client = &g.client};
     CHECK_INT(hv_vm_new(&hv_soft_ops, &config, &vm, &err), -EINVAL);
-    CHECK_HAS(err_text(&err), "2 vCPUs");
+    CHECK_HAS(err_text(&err), "33 vCPUs");
     CHECK_INT(hv_vcpu_new(g.vm, 0, &cpu, &err), -EINVAL);
     CHECK_INT(hv_vcpu_new(g.vm, 1, &cpu, &err), -EINVAL);
     for (unsigned i = 0; i < 256; i++) {

@@ -101,6 +101,11 @@ static bool platform_irq_pending(struct vcpu *v)
     return lapic_pending(v->lapic) >= 0;
 }
 
+static void platform_code_event(struct vcpu *v, gpa_t gpa, uint64_t len)
+{
+    smc_tell_others(soft_vcpu_of(v), gpa, len);
+}
+
 static uint64_t platform_tsc(struct vcpu *v)
 {
     return lapic_tsc(v->lapic);
@@ -131,6 +136,7 @@ const struct vcpu_platform soft_platform = {
     .cr8_set = platform_cr8_set,
     .irq_take = platform_irq_take,
     .irq_pending = platform_irq_pending,
+    .code_event = platform_code_event,
     .tsc = platform_tsc,
     .wait = platform_wait,
 };

@@ -35,16 +35,18 @@ struct soft_vm {
     struct soft_doorbell doorbell[SOFT_DOORBELL_MAX];
 };
 
-/* Writes of others to pages with decoded code, until the vCPU looks (POLL_SMC). */
-#define SMC_MAX 64u
+/* What others did to pages with decoded code, until the vCPU looks (POLL_SMC); len 0: they began to
+ * decode code from the page. */
+#define SMC_MAX 4096u /* a halted vCPU does not look for a long time */
 struct smc_write {
     uint64_t gpa;
     uint64_t len;
 };
 struct smc_queue {
     pthread_mutex_t lock;
-    unsigned count; /* SMC_MAX + 1: more than fit */
-    struct smc_write write[SMC_MAX];
+    unsigned count;   /* SMC_MAX + 1: more than fit */
+    unsigned filling; /* the half that writers append to; the owner works on the other */
+    struct smc_write write[2][SMC_MAX];
 };
 
 struct soft_vcpu {
@@ -70,6 +72,8 @@ void smc_init(struct smc_queue *q);
 void smc_fini(struct smc_queue *q);
 /* mem_watch_fn; owner is the VM. */
 void smc_note(void *owner, gpa_t gpa, uint64_t len);
+/* The same from a vCPU, for all but itself; len may be 0, see vcpu_platform's code_event. */
+void smc_tell_others(struct soft_vcpu *self, gpa_t gpa, uint64_t len);
 /* Owner thread: tell the block cache. */
 void smc_serve(struct soft_vcpu *s);
 

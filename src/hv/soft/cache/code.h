@@ -43,5 +43,8 @@ void code_step(struct vcpu *v);
  * the blocks made from those bytes.  Called by the owner when it serves POLL_SMC. */
 void code_cache_external_write(struct vcpu *v, gpa_t gpa, uint64_t len);
 
+/* Another vCPU has begun to decode code from this page: from now on, writes to it must be told. */
+void code_cache_page_shared(struct vcpu *v, gpa_t page);
+
 /* Forget every block: the whole state or memory was replaced. */
 void code_cache_clear(struct vcpu *v);

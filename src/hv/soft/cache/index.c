@@ -116,6 +116,7 @@ struct code_page *code_page_get(struct vcpu *v, uint64_t gpa)
     *p = (struct code_page){.gpa = gpa, .next = c->page_bucket[page_bucket_of(gpa)]};
     c->page_bucket[page_bucket_of(gpa)] = p;
     mmu_code_page_add(v, GPA(gpa));
+    v->platform->code_event(v, GPA(gpa), 0);
     return p;
 }
 
@@ -291,6 +292,16 @@ void code_cache_external_write(struct vcpu *v, gpa_t gpa, uint64_t len)
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
 {
     code_cache_external_write(v, gpa, len);
+    v->platform->code_event(v, gpa, len);
+}
+
+void code_cache_page_shared(struct vcpu *v, gpa_t page)
+{
+    uint64_t first = page.v & ~UINT64_C(0xfff);
+
+    if (mmu_code_page_drop_writers(v, GPA(first))) {
+        v->platform->code_event(v, GPA(first), 4096); /* perhaps it was written */
+    }
 }
 
 /* --- life --- */

@@ -139,6 +139,33 @@ TEST(cache, a_write_by_somebody_else_is_seen_once_it_is_reported)
     finish(&vm);
 }
 
+TEST(cache, other_vcpus_are_told_of_code_pages_and_of_writes_to_them)
+{
+    struct soft_vm vm;
+    uint64_t before;
+
+    /* mov [rdi], rax; mov [CODE + 0x806], rax; hlt */
+    START(&vm, 0x48, 0x89, 0x07, 0x48, 0x89, 0x05, 0xfc, 0x07, 0, 0, 0xf4);
+    vm.v->gpr[GPR_RDI] = DATA;
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(vm.code_event.count, 2); /* a new code page, a write to it */
+    CHECK_INT(vm.code_event.gpa, CODE + 0x806);
+    CHECK_INT(vm.code_event.len, 8);
+    /* another vCPU decodes from DATA, which this one may write without telling */
+    mem_page_flag(vm.mem, GPA(DATA), true);
+    code_cache_page_shared(vm.v, GPA(DATA));
+    CHECK_INT(vm.code_event.count, 3);
+    CHECK_INT(vm.code_event.gpa, DATA);
+    CHECK_INT(vm.code_event.len, 4096);
+    before = vm.code_event.count;
+    code_cache_page_shared(vm.v, GPA(DATA)); /* nothing left to drop */
+    CHECK_INT(vm.code_event.count, before);
+    vm.v->rip = CODE;
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(vm.code_event.count, before + 2);
+    finish(&vm);
+}
+
 TEST(cache, a_changed_mapping_changes_the_code)
 {
     struct soft_vm vm;

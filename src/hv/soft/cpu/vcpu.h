@@ -158,6 +158,9 @@ struct vcpu_platform {
     int (*irq_take)(struct vcpu *v);
     /* Is one deliverable?  Does not change anything. */
     bool (*irq_pending)(struct vcpu *v);
+    /* For the other vCPUs: this one wrote [gpa, gpa+len), within a page that holds decoded code;
+     * with len 0, it has just begun to decode code from that page. */
+    void (*code_event)(struct vcpu *v, gpa_t gpa, uint64_t len);
     /* Guest time stamp counter, offset included. */
     uint64_t (*tsc)(struct vcpu *v);
     /* Sleep until poll != 0 or a timer of this vCPU is due (then POLL_IRQ gets set).  HLT. */
@@ -177,7 +180,7 @@ struct vcpu {
     uint16_t aflags; /* arithmetic flags as LAHF and SETO give them: bits 8-15 = RFLAGS bits 0-7,
                       * bit 0 = OF */
     uint32_t pause_count; /* PAUSE instructions executed */
-    bool code_hit;   /* the running block was overwritten: leave it after this instruction */
+    bool code_hit;        /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
     uint8_t mode; /* enum cpu_mode */

@@ -106,6 +106,8 @@ const uint8_t *mmu_peek_page(struct vcpu *v, uint64_t la, gpa_t *ret_page);
  */
 void mmu_code_page_add(struct vcpu *v, gpa_t page);
 void mmu_code_page_remove(struct vcpu *v, gpa_t page);
+/* Another vCPU added it: drop this vCPU's write entries for it.  Were there any? */
+bool mmu_code_page_drop_writers(struct vcpu *v, gpa_t page);
 /* Implemented by cache/: the vCPU itself wrote [gpa, gpa+len) on a code page, after the bytes are
  * in place. */
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len);

@@ -307,8 +307,10 @@ void mmu_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page *ret
 /* --- code pages --- */
 
 /* Drop every write entry that leads to the page at `host_page`. */
-static void drop_writers(struct vcpu *v, const uint8_t *host_page)
+static bool drop_writers(struct vcpu *v, const uint8_t *host_page)
 {
+    bool had_any = false;
+
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
         struct tlb_marks *m = &v->mmu.marks[priv][TLB_WRITE];
         const struct tlb_entry *table = v->tlb[priv].slot[TLB_WRITE];
@@ -321,10 +323,12 @@ static void drop_writers(struct vcpu *v, const uint8_t *host_page)
 
                 if (table[slot].page + table[slot].delta == (uint64_t)(uintptr_t)host_page) {
                     drop_bits(v, (enum tlb_priv)priv, TLB_WRITE, word, BIT(slot % 64));
+                    had_any = true;
                 }
             }
         }
     }
+    return had_any;
 }
 
 void mmu_code_page_add(struct vcpu *v, gpa_t page)
@@ -333,8 +337,15 @@ void mmu_code_page_add(struct vcpu *v, gpa_t page)
 
     if (host) {
         mem_page_flag(v->mem, page, true);
-        drop_writers(v, host);
+        (void)drop_writers(v, host);
     }
+}
+
+bool mmu_code_page_drop_writers(struct vcpu *v, gpa_t page)
+{
+    const uint8_t *host = mmu_ram(v, page.v & ~UINT64_C(0xfff), 4096);
+
+    return host && drop_writers(v, host);
 }
 
 void mmu_code_page_remove(struct vcpu *v, gpa_t page)
