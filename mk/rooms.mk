@@ -44,7 +44,7 @@ $(O)/gen/proto/exec.pb-c.c: src/proto/exec.proto
 	@mkdir -p $(@D)
 	@echo "  PROTOC  $<"
 	@protoc-c --proto_path=src/proto --c_out=$(@D) exec.proto
-	@sed -i 's/(char \*)protobuf_c_empty_string/(char *)(uintptr_t)protobuf_c_empty_string/' $(@:.c=.h)  # -Wcast-qual
+	@sed -i 's/(char \*)protobuf_c_empty_string/(char *)(uintptr_t)protobuf_c_empty_string/g' $(@:.c=.h)  # -Wcast-qual
 
 $(O)/obj/gen/exec.pb-c.o: $(PROTO_GEN)
 	@mkdir -p $(@D)
