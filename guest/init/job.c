@@ -16,19 +16,17 @@
 #include "guest/init/job.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "guest/init/launch.h"
 #include "guest/init/pty.h"
-#include "guest/init/spawn.h"
 #include "proto/byte_queue.h"
 #include "proto/exec.pb-c.h"
 #include "proto/exec_msg.h"
@@ -71,9 +69,22 @@ void jobs_init(struct jobs *jobs, struct reactor *reactor)
 {
     *jobs = (struct jobs){.reactor = reactor, .etc = "/etc"};
     list_init(&jobs->running);
+    list_init(&jobs->leftovers);
 }
 
 /* ---- the rest of a pipe that a grandchild holds ---- */
+
+struct leftover {
+    struct list link;
+    struct watch watch;
+};
+
+static void free_leftover(struct leftover *leftover)
+{
+    list_remove(&leftover->link);
+    watch_drop(&leftover->watch);
+    free(leftover);
+}
 
 static void on_leftover(struct watch *watch, uint32_t events)
 {
@@ -82,26 +93,22 @@ static void on_leftover(struct watch *watch, uint32_t events)
 
     (void)events;
     if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
-        watch_drop(watch);
-        free(watch);
+        free_leftover(container_of(watch, struct leftover, watch));
     }
 }
 
-static void drop_leftover(struct watch *watch)
+static void drop_leftover(struct jobs *jobs, struct watch *watch)
 {
-    int fd = watch_take(watch);
-    struct watch *leftover = fd >= 0 ? malloc(sizeof(*leftover)) : NULL;
+    struct leftover *leftover = watch->fd >= 0 ? malloc(sizeof(*leftover)) : NULL;
 
     if (!leftover) {
-        if (fd >= 0) {
-            (void)close(fd);
-        }
+        watch_drop(watch);
         return;
     }
-    watch_init(leftover, watch->reactor, fd, on_leftover);
-    if (watch_want(leftover, EPOLLIN) < 0) {
-        watch_drop(leftover);
-        free(leftover);
+    list_append(&jobs->leftovers, &leftover->link);
+    watch_init(&leftover->watch, jobs->reactor, watch_take(watch), on_leftover);
+    if (watch_want(&leftover->watch, EPOLLIN) < 0) {
+        free_leftover(leftover);
     }
 }
 
@@ -172,19 +179,23 @@ static void send_started(struct job *job)
 
 /* ---- the end ---- */
 
-static void maybe_free(struct job *job)
+static void free_job(struct job *job)
 {
-    if (job->call || job->pid) {
-        return;
-    }
     ticker_cancel(&job->grace);
     ticker_cancel(&job->killer);
     watch_drop(&job->in);
-    drop_leftover(&job->out.watch);
-    drop_leftover(&job->err.watch);
+    drop_leftover(job->jobs, &job->out.watch);
+    drop_leftover(job->jobs, &job->err.watch);
     byte_queue_fini(&job->input);
     list_remove(&job->link);
     free(job);
+}
+
+static void maybe_free(struct job *job)
+{
+    if (!job->call && !job->pid) {
+        free_job(job);
+    }
 }
 
 static void finish(struct job *job)
@@ -195,8 +206,8 @@ static void finish(struct job *job)
     job->is_finished = true;
     ticker_cancel(&job->grace);
     watch_drop(&job->in);
-    drop_leftover(&job->out.watch);
-    drop_leftover(&job->err.watch);
+    drop_leftover(job->jobs, &job->out.watch);
+    drop_leftover(job->jobs, &job->err.watch);
     send_exit(job);
 }
 
@@ -503,204 +514,27 @@ static void on_closed(struct grpc_call *call, unsigned status, const char *messa
 
 /* ---- the start ---- */
 
-static int refuse(struct job *job, const struct err *err, enum spawn_fault fault)
-{
-    send_failure(job, fault, err);
-    return -1;
-}
-
-/* NUL-terminated strings in one allocation, which is the list itself. */
-static char **make_strings(const ProtobufCBinaryData *items, size_t count, int *ret_code)
-{
-    size_t size = (count + 1) * sizeof(char *);
-    char **list;
-    char *at;
-
-    *ret_code = -ENOMEM;
-    for (size_t i = 0; i < count; i++) {
-        if (items[i].len && memchr(items[i].data, 0, items[i].len)) {
-            *ret_code = -EINVAL;
-            return NULL;
-        }
-        size += items[i].len + 1; /* bounded by EXEC_REQUEST_MAX */
-    }
-    list = malloc(size);
-    if (!list) {
-        return NULL;
-    }
-    at = (char *)(list + count + 1);
-    for (size_t i = 0; i < count; i++) {
-        list[i] = at;
-        if (items[i].len) {
-            memcpy(at, items[i].data, items[i].len);
-        }
-        at += items[i].len;
-        *at++ = 0;
-    }
-    list[count] = NULL;
-    *ret_code = 0;
-    return list;
-}
-
-static void free_strings(char ***list)
-{
-    free(*list);
-}
-
-static struct spawn_limit *make_limits(const Ec1__V1__ExecStart *request)
-{
-    struct spawn_limit *limits = calloc(request->n_rlimits + 1, sizeof(*limits));
-
-    for (size_t i = 0; limits && i < request->n_rlimits; i++) {
-        limits[i].resource = (int)request->rlimits[i]->resource;
-        limits[i].limit = (struct rlimit){.rlim_cur = request->rlimits[i]->soft,
-                                          .rlim_max = request->rlimits[i]->hard};
-    }
-    return limits;
-}
-
-/* The child's ends and ours.  Index 0 to 2: stdin, stdout, stderr. */
-struct ends {
-    int child[3];
-    int ours[3];
-};
-
-static void close_ends(const struct ends *ends)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        if (ends->child[i] >= 0 && (i == 0 || ends->child[i] != ends->child[0])) {
-            (void)close(ends->child[i]);
-        }
-        if (ends->ours[i] >= 0) {
-            (void)close(ends->ours[i]);
-        }
-    }
-}
-
-static int make_pipe(struct ends *ends, unsigned which)
-{
-    bool is_input = which == 0;
-    int pair[2];
-
-    if (pipe2(pair, O_CLOEXEC) < 0) {
-        return -errno;
-    }
-    ends->child[which] = pair[is_input ? 0 : 1];
-    ends->ours[which] = pair[is_input ? 1 : 0];
-    return fcntl(ends->ours[which], F_SETFL, O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-static int make_ends(const Ec1__V1__ExecStart *request, uid_t uid, struct ends *ends)
-{
-    int r = 0;
-
-    if (request->tty) {
-        int out;
-
-        r = pty_open(uid, &ends->ours[0], &ends->child[0]);
-        if (r < 0) {
-            return r;
-        }
-        ends->child[1] = ends->child[0];
-        ends->child[2] = ends->child[0];
-        out = fcntl(ends->ours[0], F_DUPFD_CLOEXEC, 3);
-        ends->ours[1] = out;
-        if (request->window) {
-            pty_resize(ends->ours[0], request->window->rows, request->window->cols);
-        }
-        return out < 0 ? -errno : 0;
-    }
-    if (request->stdin) {
-        r = make_pipe(ends, 0);
-    } else {
-        ends->child[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
-        r = ends->child[0] < 0 ? -errno : 0;
-    }
-    for (unsigned i = 1; i < 3 && r == 0; i++) {
-        r = make_pipe(ends, i);
-    }
-    return r;
-}
-
-static void watch_ends(struct job *job, struct ends *ends)
-{
-    struct reactor *reactor = job->jobs->reactor;
-
-    watch_init(&job->in, reactor, take_fd(&ends->ours[0]), on_input_room);
-    watch_init(&job->out.watch, reactor, take_fd(&ends->ours[1]), on_output);
-    watch_init(&job->err.watch, reactor, take_fd(&ends->ours[2]), on_output);
-    (void)watch_want(&job->out.watch, EPOLLIN);
-    (void)watch_want(&job->err.watch, EPOLLIN);
-}
-
-static int launch(struct job *job, const Ec1__V1__ExecStart *request, struct spawn *spawn)
-{
-    struct ends ends = {.child = {-1, -1, -1}, .ours = {-1, -1, -1}};
-    struct err err = {0};
-    enum spawn_fault fault = SPAWN_INTERNAL;
-    int r = make_ends(request, spawn->user.uid, &ends);
-
-    if (r < 0) {
-        (void)err_set(&err, r, "%s in the VM: %s",
-                      request->tty ? "open a terminal" : "create pipes", strerror(-r));
-    } else {
-        spawn->in = ends.child[0];
-        spawn->out = ends.child[1];
-        spawn->err = ends.child[2];
-        r = spawn_start(spawn, &fault, &err);
-    }
-    if (r < 0) {
-        close_ends(&ends);
-        return refuse(job, &err, fault);
-    }
-    job->pid = r;
-    job->group = r;
-    watch_ends(job, &ends);
-    close_ends(&ends);
-    return 0;
-}
-
 static void start(struct job *job, const Ec1__V1__ExecStart *request)
 {
-    int argv_code;
-    int env_code;
-    AUTO_CALL(free_strings) char **argv = make_strings(request->argv, request->n_argv, &argv_code);
-    AUTO_CALL(free_strings) char **env = make_strings(request->env, request->n_env, &env_code);
-    AUTO_FREE struct spawn_limit *limits = make_limits(request);
-    AUTO_FREE char *cwd = strndup((const char *)request->cwd.data, request->cwd.len);
-    AUTO_CALL(user_fini) struct user user = {0};
+    struct reactor *reactor = job->jobs->reactor;
+    enum spawn_fault fault = SPAWN_INTERNAL;
+    struct launched launched;
     struct err err = {0};
-    struct spawn spawn;
 
     job->is_started = true;
     job->tty = request->tty;
-    if (argv_code == -EINVAL || env_code == -EINVAL || !request->n_argv) {
-        (void)err_set(&err, -EINVAL, "argv must have an element, and NUL must not occur");
-        (void)refuse(job, &err, SPAWN_BAD_REQUEST);
+    if (launch(request, job->jobs->etc, &launched, &fault, &err) < 0) {
+        send_failure(job, fault, &err);
         return;
     }
-    if (!argv || !env || !limits || !cwd) {
-        (void)err_set(&err, -ENOMEM, "out of memory in the VM");
-        (void)refuse(job, &err, SPAWN_INTERNAL);
-        return;
-    }
-    if (user_find(job->jobs->etc, request->user, &user, &err) < 0) {
-        (void)refuse(job, &err, SPAWN_BAD_REQUEST);
-        return;
-    }
-    spawn = (struct spawn){
-        .argv = argv,
-        .env = env,
-        .cwd = cwd[0] ? cwd : "/",
-        .user = user,
-        .umask = request->has_umask ? request->umask & 0777 : 022,
-        .limits = limits,
-        .limit_count = request->n_rlimits,
-        .tty = request->tty,
-    };
-    if (launch(job, request, &spawn) == 0) {
-        send_started(job);
-    }
+    job->pid = launched.pid;
+    job->group = launched.pid;
+    watch_init(&job->in, reactor, launched.in, on_input_room);
+    watch_init(&job->out.watch, reactor, launched.out, on_output);
+    watch_init(&job->err.watch, reactor, launched.err, on_output);
+    (void)watch_want(&job->out.watch, EPOLLIN);
+    (void)watch_want(&job->err.watch, EPOLLIN);
+    send_started(job);
 }
 
 void job_accept(struct jobs *jobs, struct grpc_call *call)
@@ -730,4 +564,14 @@ void job_accept(struct jobs *jobs, struct grpc_call *call)
     ticker_init(&job->killer, jobs->reactor, on_kill);
     list_append(&jobs->running, &job->link);
     grpc_call_bind(call, &ops, job);
+}
+
+void jobs_fini(struct jobs *jobs)
+{
+    list_for_each (pos, &jobs->running) {
+        free_job(container_of(pos, struct job, link));
+    }
+    list_for_each (pos, &jobs->leftovers) {
+        free_leftover(container_of(pos, struct leftover, link));
+    }
 }

@@ -14,12 +14,15 @@ struct jobs {
     struct reactor *reactor;
     const char *etc; /* where passwd and group are: "/etc" */
     struct list running;
+    struct list leftovers; /* outputs that outlived their job */
     /* Frames were queued for this connection. */
     void (*touched)(void *owner, struct grpc_conn *conn);
     void *owner;
 };
 
 void jobs_init(struct jobs *jobs, struct reactor *reactor);
+/* After all calls are closed; commands that still run are left alone. */
+void jobs_fini(struct jobs *jobs);
 /* Serve a call of Init.Exec.  A failure to do so is answered on the call. */
 void job_accept(struct jobs *jobs, struct grpc_call *call);
 /* A child was reaped; false if it is none of ours. */

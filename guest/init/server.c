@@ -238,5 +238,6 @@ void server_fini(struct server *server)
     list_for_each (pos, &server->peers) {
         peer_free(container_of(pos, struct peer, link));
     }
+    jobs_fini(&server->jobs);
     watch_drop(&server->children);
 }

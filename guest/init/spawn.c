@@ -63,14 +63,12 @@ static bool is_same_user(const struct user *user)
            user->uid != 0 && user->group_count == 0;
 }
 
+/* exec resets handlers, but neither the mask nor what is ignored: SIGPIPE, by us. */
 static void reset_signals(void)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
     sigset_t none;
 
-    for (int sig = 1; sig < NSIG; sig++) {
-        (void)sigaction(sig, &dfl, NULL);
-    }
+    (void)signal(SIGPIPE, SIG_DFL);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
