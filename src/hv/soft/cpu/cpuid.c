@@ -185,6 +185,23 @@ static void build_hypervisor(struct cpuid_model *m, uint32_t tsc_khz)
     add(m, HV_BASE + 0x10, -1, (uint32_t[4]){tsc_khz, CPUID_APIC_KHZ});
 }
 
+/* 8000_0006: AMD's level 3 may be described by leaf 8000_001D only, which is hidden (it belongs to
+ * TOPOEXT).  Then its size goes where older CPUs have it, in units of 512 KiB. */
+static void fix_level3(struct cpuid_model *m, uint32_t regs[4])
+{
+    uint32_t r[4];
+    uint64_t bytes;
+
+    host(EXT_BASE + 0x1d, 3, r);
+    if (!m->is_amd || (regs[EDX] >> 12 & 15) != 9 || (r[EAX] >> 5 & 7) != 3) {
+        return;
+    }
+    bytes = ((r[EBX] & 0xfff) + UINT64_C(1)) * ((r[EBX] >> 12 & 0x3ff) + 1) * ((r[EBX] >> 22) + 1) *
+            (r[ECX] + UINT64_C(1));
+    regs[EDX] =
+        (uint32_t)(bytes >> 19 & 0x3fff) << 18 | 8u << 12 /* 16 ways */ | (regs[EDX] & 0xfff);
+}
+
 static void build_extended(struct cpuid_model *m)
 {
     uint32_t r[4];
@@ -211,6 +228,9 @@ static void build_extended(struct cpuid_model *m)
     add(m, EXT_BASE + 1, -1, r);
     for (uint32_t i = 2; i <= 6; i++) { /* brand string, caches of AMD and level 2 of Intel */
         host(EXT_BASE + i, 0, r);
+        if (i == 6) {
+            fix_level3(m, r);
+        }
         add(m, EXT_BASE + i, -1, r);
     }
     add(m, EXT_BASE + 7, -1, (uint32_t[4]){[EDX] = (uint32_t)BIT(8)}); /* invariant TSC */
