@@ -11,5 +11,6 @@ include mk/rooms.mk
 include mk/init.mk
 include mk/run.mk
 include mk/blackbox.mk
+include mk/bench.mk
 include mk/check.mk
 include mk/help.mk
