@@ -26,6 +26,8 @@ struct config_share {
     bool read_only;
     bool is_stable; /* seldom changed by the host: the guest may cache what it looked up for a
                        minute */
+    bool is_lower;  /* read-only below an overlay: no extended attributes, and directories that the
+                       monitor may not search or read look empty */
 };
 
 struct vm_config {

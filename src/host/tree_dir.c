@@ -128,6 +128,7 @@ int tree_dir_new(const struct tree_dir_config *config, struct tree_port *ret_tre
     }
     tree->proc_fd = -1;
     tree->is_read_only = config->is_read_only;
+    tree->closed_is_empty = config->closed_is_empty;
     tree->is_root = geteuid() == 0;
     tree->fd_max = config->fd_max ? config->fd_max : default_fd_max();
     tree->fd_max = tree->fd_max < FD_MAX_LEAST ? FD_MAX_LEAST : tree->fd_max;

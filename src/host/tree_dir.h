@@ -18,9 +18,11 @@
 struct tree_dir_config {
     const char *path; /* of a directory or regular file; symbolic links in it are followed */
     bool is_read_only;
-    unsigned fd_max; /* descriptors that this tree may hold, at least 16; 0: a quarter of what
-                        RLIMIT_NOFILE allows after its soft limit was raised to the hard one, and
-                        16384 at most */
+    bool closed_is_empty; /* directories that the monitor may not search or read look empty, so that
+                             the guest's root can make things there in an overlay above */
+    unsigned fd_max;      /* descriptors that this tree may hold, at least 16; 0: a quarter of what
+                             RLIMIT_NOFILE allows after its soft limit was raised to the hard one, and
+                             16384 at most */
 };
 
 /* To be freed with ret_tree->ops->free(ret_tree->owner). */

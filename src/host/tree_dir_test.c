@@ -83,6 +83,58 @@ TEST(tree, kernel_file_systems_look_empty)
     fuse_client_close(&c);
 }
 
+static unsigned names_in(struct fuse_client *c, uint64_t node)
+{
+    unsigned count = 0;
+    uint64_t file = fuse_opendir(c, node);
+
+    CHECK_INT(c->tree.ops->read_dir(c->tree.owner, node, file, 0, count_name, &count), 0);
+    CHECK_INT(c->tree.ops->sync(c->tree.owner, node, file, false), 0);
+    CHECK_INT(fuse_release(c, node, file), 0);
+    return count;
+}
+
+/* An unprivileged monitor below an overlay: a lower directory that answers EACCES would keep the
+ * guest's root from making anything in it. */
+TEST(tree, directories_that_are_closed_to_the_monitor_look_empty)
+{
+    static const struct {
+        const char *name;
+        mode_t mode;
+        int lookup;
+        unsigned count;
+    } dirs[] = {{"closed", 0000, -ENOENT, 0},
+                {"unsearchable", 0444, -ENOENT, 0},
+                {"unreadable", 0111, 0, 0},
+                {"open", 0555, 0, 1}};
+    struct fuse_client c;
+    char path[64];
+
+    fuse_client_dir(&c);
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        CHECK_INT(mkdir(host_path(&c, dirs[i].name), 0755), 0);
+        (void)snprintf(path, sizeof(path), "%s/file", dirs[i].name);
+        host_file(&c, path, "text");
+        CHECK_INT(chmod(host_path(&c, dirs[i].name), dirs[i].mode), 0);
+    }
+    CHECK(geteuid() != 0 || seteuid(65534) == 0);
+    c.closed_is_empty = true;
+    fuse_client_open(&c, c.dir, true, 0);
+    CHECK_INT(fuse_init_flags(&c, 0), 0); /* answers for missing names as errors */
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        uint64_t node = fuse_lookup(&c, 1, dirs[i].name);
+        struct tree_entry entry;
+
+        CHECK_INT(c.tree.ops->lookup(c.tree.owner, node, "file", &entry), dirs[i].lookup);
+        CHECK_INT(names_in(&c, node), dirs[i].count);
+    }
+    CHECK(getuid() != 0 || seteuid(0) == 0);
+    for (size_t i = 0; i < ARRAY_LEN(dirs); i++) {
+        CHECK_INT(chmod(host_path(&c, dirs[i].name), 0755), 0);
+    }
+    fuse_client_fini(&c);
+}
+
 TEST(tree, inode_numbers_of_other_mounts_differ)
 {
     struct fuse_client c;

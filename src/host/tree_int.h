@@ -82,7 +82,8 @@ struct tree_node {
     uint32_t busy; /* in use by a call that runs: descriptors stay, memory too */
     int path_fd;   /* O_PATH, or -1 */
     bool is_pinned;
-    bool is_hidden; /* a kernel file system is mounted here */
+    bool is_hidden;   /* looks empty: a kernel file system is mounted here, or it is closed to us */
+    bool is_unlisted; /* may be searched, not read: names are found, the list is empty */
     struct list lru;
     struct tree_node *walk;  /* scratch of node_path_fd() */
     struct tree_file *data;  /* for reading without a file number */
@@ -95,6 +96,7 @@ struct tree_node {
 
 struct tree {
     bool is_read_only;
+    bool closed_is_empty;
     bool is_root;         /* the monitor has uid 0: make things in the name of the guest's user */
     bool has_own_fs_info; /* umask is the thread's own */
     char *only;           /* the only name in the root, or NULL */

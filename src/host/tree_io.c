@@ -122,7 +122,7 @@ int tree_sync(void *t, uint64_t node, uint64_t file_id, bool is_data_only)
     if (r < 0) {
         return r;
     }
-    if (file->node->is_hidden) {
+    if (file->node->is_hidden || file->node->is_unlisted) {
         return 0;
     }
     return (is_data_only ? fdatasync(file->fd) : fsync(file->fd)) < 0 ? -errno : 0;

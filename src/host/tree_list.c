@@ -149,7 +149,7 @@ int tree_read_dir(void *t, uint64_t node_id, uint64_t file_id, uint64_t cookie, 
     if (!node || !S_ISDIR(node->type)) {
         return node ? -ENOTDIR : -ESTALE;
     }
-    if (node->is_hidden) {
+    if (node->is_hidden || node->is_unlisted) {
         return list_dots(node, cookie, fn, owner);
     }
     r = tree_file_get(tree, node_id, file_id, &file);

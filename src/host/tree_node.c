@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statfs.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -456,6 +457,23 @@ static bool is_hidden_dev(struct tree *tree, dev_t dev, int dir_fd, const char *
     return tree->devs[slot].is_hidden;
 }
 
+/* Note which directories are closed to the monitor's user. */
+static void see_access(const struct tree *tree, struct tree_node *node, int dir_fd,
+                       const char *name)
+{
+    const unsigned flags = AT_EACCESS | AT_SYMLINK_NOFOLLOW;
+
+    if (!tree->closed_is_empty || !S_ISDIR(node->type) || node->is_hidden ||
+        syscall(SYS_faccessat2, dir_fd, name, R_OK | X_OK, flags) == 0) {
+        return;
+    }
+    if (syscall(SYS_faccessat2, dir_fd, name, X_OK, flags) == 0) {
+        node->is_unlisted = true;
+    } else {
+        node->is_hidden = true;
+    }
+}
+
 int tree_node_learn(struct tree *tree, struct tree_node *dir, int dir_fd, const char *name,
                     const struct statx *stx, struct tree_entry *ret_entry)
 {
@@ -468,6 +486,7 @@ int tree_node_learn(struct tree *tree, struct tree_node *dir, int dir_fd, const 
             return r;
         }
         node->is_hidden = is_hidden_dev(tree, node->dev, dir_fd, name);
+        see_access(tree, node, dir_fd, name);
     }
     node->lookups++;
     r = tree_node_rename(tree, node, dir, name);

@@ -274,7 +274,7 @@ int tree_open_dir(void *t, uint64_t id, struct tree_opened *ret_opened)
     if (!node || !S_ISDIR(node->type)) {
         return node ? -ENOTDIR : -ESTALE;
     }
-    if (node->is_hidden) { /* shown empty: a descriptor that is not read */
+    if (node->is_hidden || node->is_unlisted) { /* shown empty: a descriptor that is not read */
         fd = tree_openat(tree, tree->root->path_fd, ".", O_PATH, 0);
     } else {
         fd = tree_open_real(tree, node, O_RDONLY | O_DIRECTORY);

@@ -131,8 +131,10 @@ static int add_share(struct machine *m, const struct config_share *share, struct
     struct virtio_fs_config fs = {.tag = share->tag,
                                   .is_read_only = share->read_only,
                                   .cache = share->is_stable ? VIRTIO_FS_CACHE_LONG
-                                                            : VIRTIO_FS_CACHE_SHORT};
-    struct tree_dir_config dir = {.path = share->path, .is_read_only = share->read_only};
+                                                            : VIRTIO_FS_CACHE_SHORT,
+                                  .has_no_xattr = share->is_lower};
+    struct tree_dir_config dir = {
+        .path = share->path, .is_read_only = share->read_only, .closed_is_empty = share->is_lower};
     struct virtio_dev *vdev = NULL;
     struct loop *loop = NULL;
     /* A loop of its own: one share's slow disk holds up nobody else. */

@@ -48,8 +48,8 @@ void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *ke
 {
     struct config_share *next = config->shares;
 
-    *next++ =
-        (struct config_share){.tag = TAG_ROOT, .path = "/", .read_only = true, .is_stable = true};
+    *next++ = (struct config_share){
+        .tag = TAG_ROOT, .path = "/", .read_only = true, .is_stable = true, .is_lower = true};
     if (kernel->modules[0]) {
         *next++ = (struct config_share){
             .tag = TAG_MODULES, .path = kernel->modules, .read_only = true, .is_stable = true};

@@ -29,6 +29,7 @@
 struct fuse_client {
     char dir[64];
     bool is_read_only;
+    bool closed_is_empty;
     struct tree_port tree;
     struct fs_session *s;
     uint8_t *in;
@@ -123,7 +124,10 @@ static inline int fuse_init_flags(struct fuse_client *c, uint32_t flags)
 static inline void fuse_client_open(struct fuse_client *c, const char *path, bool is_read_only,
                                     unsigned fd_max)
 {
-    struct tree_dir_config config = {.path = path, .is_read_only = is_read_only, .fd_max = fd_max};
+    struct tree_dir_config config = {.path = path,
+                                     .is_read_only = is_read_only,
+                                     .closed_is_empty = c->closed_is_empty,
+                                     .fd_max = fd_max};
     struct virtio_fs_config session = {
         .is_read_only = is_read_only,
         .cache = is_read_only ? VIRTIO_FS_CACHE_LONG : VIRTIO_FS_CACHE_SHORT,
