@@ -15,7 +15,7 @@
 #define ARENA_BYTES       (64u << 20)
 #define ARENA_STEP        (2u << 20)   /* asked from the host at once */
 #define ARENA_RESERVE     (256u << 10) /* left free when a block is begun */
-#define BUCKET_COUNT      32768u
+#define BUCKET_COUNT      131072u
 #define PAGE_BUCKET_COUNT 4096u
 #define BLOCK_INSNS_MAX   64u
 #define BLOCK_BYTES_MAX   240u /* offset of the last instruction: fits op->pc */

@@ -66,7 +66,7 @@ static unsigned bucket_of(const uint8_t *host, uint64_t rip)
 {
     uint64_t x = (uint64_t)(uintptr_t)host ^ rip << 1;
 
-    return (unsigned)((x * UINT64_C(0x9e3779b97f4a7c15)) >> 49) & (BUCKET_COUNT - 1);
+    return (unsigned)((x * UINT64_C(0x9e3779b97f4a7c15)) >> 47) & (BUCKET_COUNT - 1);
 }
 
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key)
@@ -213,6 +213,7 @@ void code_kill(struct vcpu *v, struct block *block)
     if (block->is_crossing && block->gpa2.v != (block->gpa.v & ~UINT64_C(0xfff))) {
         page_unlink(code_page_find(c, block->gpa2.v), block);
     }
+    block->is_dead = true;
     if (v->block == block) {
         v->code_hit = true;
     }
@@ -317,6 +318,7 @@ void code_cache_clear(struct vcpu *v)
         c->page_bucket[i] = NULL;
     }
     memset(c->bucket, 0, sizeof(c->bucket));
+    memset(v->lookup, 0, BLOCK_SLOTS * sizeof(*v->lookup));
     c->free_pages = NULL;
     c->used = 0;
     native_clear(v);

@@ -29,8 +29,15 @@ static struct block *no_memory_there(struct vcpu *v, uint64_t la)
     return NULL;
 }
 
+/* What led here before, under older generations: mostly still right. */
+static bool is_same(const struct block *b, const uint8_t *host, uint64_t rip, uint32_t mode_key)
+{
+    return b && b->host == host && b->rip == rip && b->mode_key == mode_key && !b->is_dead &&
+           !b->is_crossing;
+}
+
 /* The block at v->rip; raises what fetching raises.  NULL: v->broken. */
-static struct block *find_block(struct vcpu *v, uint32_t mode_key)
+static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
 {
     uint64_t la = v->rip;
     const uint8_t *host;
@@ -52,6 +59,12 @@ static struct block *find_block(struct vcpu *v, uint32_t mode_key)
             return no_memory_there(v, la);
         }
         host += la & 0xfff;
+    }
+    if (v->link && is_same(v->link->to, host, v->rip, mode_key)) {
+        return v->link->to;
+    }
+    if (is_same(v->lookup[BLOCK_SLOT_OF(v->rip)].to, host, v->rip, mode_key)) {
+        return v->lookup[BLOCK_SLOT_OF(v->rip)].to;
     }
     b = code_find(v->code, host, v->rip, mode_key);
     while (b && !is_current(v, b, la)) {

@@ -48,6 +48,10 @@ bool lower_bits(struct lower *lw, const struct insn *insn);
 bool lower_muldiv(struct lower *lw, const struct insn *insn);
 bool lower_stack(struct lower *lw, const struct insn *insn);
 bool lower_branch(struct lower *lw, const struct insn *insn);
+/* Make one op of the last one, if it compares registers, and a near JCC: true if it did. */
+bool lower_fuse(struct lower *lw, unsigned cond);
+/* The handler of a compare or test of registers or with an immediate; size as log2 (op_alu.c). */
+op_fn alu_compare_handler(bool is_test, unsigned size, bool is_imm);
 bool lower_atomic(struct lower *lw, const struct insn *insn);
 bool lower_string(struct lower *lw, const struct insn *insn);
 bool lower_rare(struct lower *lw, const struct insn *insn);

@@ -58,6 +58,7 @@ struct block {
     uint32_t mode_key; /* cache/code_int.h */
     uint16_t byte_count;
     uint8_t insn_count;
+    bool is_dead;         /* its bytes were written: it only waits to be forgotten */
     bool is_crossing;     /* one instruction on two pages */
     const uint8_t *host;  /* the first byte, */
     const uint8_t *host2; /* and the second page of a crossing one */

@@ -70,7 +70,8 @@ ALU_SIZES(ALU_TEST_ONLY, test, "test")
         return (OP_UINT(bits)) ~a;                                                  \
     }
 NOT_SIZE(8)
-NOT_SIZE(16) NOT_SIZE(32) NOT_SIZE(64)
+NOT_SIZE(16)
+NOT_SIZE(32) NOT_SIZE(64)
 
     /* --- handlers by operand form --- */
 
@@ -187,6 +188,12 @@ static const op_fn unary_table[][4][3] = {UNARY_ROWS(inc), UNARY_ROWS(dec), UNAR
                                           UNARY_ROWS(not )};
 
 _Static_assert(INSN_TEST - INSN_ADD == 8 && INSN_NOT - INSN_INC == 3, "order of ops.def");
+
+op_fn alu_compare_handler(bool is_test, unsigned size, bool is_imm)
+{
+    return binary_table[(is_test ? INSN_TEST : INSN_CMP) - INSN_ADD][size]
+                       [is_imm ? FORM_RI : FORM_RR];
+}
 
 static enum alu_form binary_form(const struct insn *insn)
 {

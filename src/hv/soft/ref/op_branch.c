@@ -4,46 +4,10 @@
  * stay within the block's page, whose translation is that of the block itself; _far must be looked
  * up again after any change of translations. */
 #include "hv/soft/ref/lower_int.h"
+#include "hv/soft/ref/op_link.h"
 #include "hv/soft/ref/op_mem.h"
 
 #define RSP (GPR_RSP * 8)
-
-/* The links behind an op: they are written when they are resolved, the ops around them are not. */
-static inline struct block_link *links_of(const struct op *op)
-{
-    return (struct block_link *)(uintptr_t)(op + 1);
-}
-
-#define ENTER_BLOCK(v, b)                   \
-    do {                                    \
-        const struct block *b_ = (b);       \
-        (v)->block = b_;                    \
-        (v)->stats.insns += b_->insn_count; \
-        OP_GO((v), b_->op);                 \
-    } while (0)
-
-#define FOLLOW(v, link_, gen_)                            \
-    do {                                                  \
-        struct block_link *l_ = (link_);                  \
-        if (LIKELY(l_->gen == (gen_) && !vcpu_poll(v))) { \
-            ENTER_BLOCK((v), l_->to);                     \
-        }                                                 \
-        (v)->rip = l_->rip;                               \
-        (v)->link = l_;                                   \
-        return NULL;                                      \
-    } while (0)
-
-#define JUMP_TO(v, target)                                                       \
-    do {                                                                         \
-        uint64_t t_ = (target);                                                  \
-        const struct block_slot *s_ = &(v)->lookup[BLOCK_SLOT_OF(t_)];           \
-        if (LIKELY(s_->rip == t_ && s_->tag == (v)->rip_tag && !vcpu_poll(v))) { \
-            ENTER_BLOCK((v), s_->to);                                            \
-        }                                                                        \
-        (v)->rip = t_;                                                           \
-        (v)->link = NULL;                                                        \
-        return NULL;                                                             \
-    } while (0)
 
 /* --- direct --- */
 
@@ -298,7 +262,11 @@ static void lower_direct(struct lower *lw, const struct insn *insn)
 
     switch (insn->op) {
     case INSN_JMP: lower_emit(lw, is_far ? jmp_far : jmp_near); break;
-    case INSN_JCC: lower_emit(lw, jcc_table[is_far][insn->cond & 15]); break;
+    case INSN_JCC:
+        if (is_far || !lower_fuse(lw, insn->cond & 15)) {
+            lower_emit(lw, jcc_table[is_far][insn->cond & 15]);
+        }
+        break;
     case INSN_CALL:
         op = lower_emit(lw, lw->v->mode != MODE_LONG64 ? call_any : is_far ? call_far : call_near);
         op->imm = lw->next_rip;
