@@ -637,6 +637,52 @@ TEST(soft, init_of_the_boot_processor_ends_the_machine)
     guest_fini(&g);
 }
 
+/* --- a second CPU --- */
+
+static void *run_second(void *arg)
+{
+    enum hv_exit why = HV_EXIT_BROKEN;
+
+    CHECK_INT(hv_vcpu_run(arg, &why), 0);
+    CHECK_INT(why, HV_EXIT_KICKED);
+    return NULL;
+}
+
+TEST(soft, second_cpu_starts_by_init_and_sipi_and_answers)
+{
+    static const uint8_t second[] = {0xc6, 0x06, 0x00, 0x40, 0x77, /* mov byte [4000h], 77h */
+                                     0xf4};
+    struct guest g;
+    struct hv_vcpu *cpu = NULL;
+    struct hv_config config;
+    struct err err = {0};
+    pthread_t thread;
+
+    guest_init(&g);
+    hv_vcpu_free(g.cpu);
+    hv_vm_free(g.vm);
+    config = (struct hv_config){.mem = g.mem, .vcpu_count = 2, .client = &g.client};
+    CHECK_OK(hv_vm_new(&hv_soft_ops, &config, &g.vm, &err), &err);
+    CHECK_OK(hv_vcpu_new(g.vm, 0, &g.cpu, &err), &err);
+    CHECK_OK(hv_vcpu_new(g.vm, 1, &cpu, &err), &err);
+    put(&g, 0x5000, second, sizeof(second));
+    CODE(&g, 0xbb, 0x00, 0x03, 0xe0, 0xfe,         /* mov ebx, fee00300h: ICR */
+         0xc7, 0x43, 0x10, 0x00, 0x00, 0x00, 0x01, /* to CPU 1 */
+         0xc7, 0x03, 0x00, 0xc5, 0x00, 0x00,       /* INIT */
+         0xc7, 0x03, 0x05, 0x06, 0x00, 0x00,       /* SIPI: begin at 5000h */
+         0x80, 0x3d, 0x00, 0x40, 0x00, 0x00, 0x77, /* cmp byte [4000h], 77h */
+         0x75, 0xf7,                               /* jne: until it has */
+         OUT_EXIT(2));
+    state_prot32();
+    CHECK_INT(pthread_create(&thread, NULL, run_second, cpu), 0);
+    CHECK_INT(run(&g), HV_EXIT_KICKED);
+    CHECK_INT(g.exit_code, 2);
+    hv_vcpu_kick(cpu);
+    CHECK_INT(pthread_join(thread, NULL), 0);
+    hv_vcpu_free(cpu);
+    guest_fini(&g);
+}
+
 TEST(soft, limits_are_said_in_words)
 {
     struct guest g;
