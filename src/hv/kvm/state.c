@@ -31,27 +31,34 @@ static const uint32_t g_msrs[] = {
     MSR_KVM_SYSTEM_TIME_NEW,
 };
 
+/* One MSR as KVM_GET_MSRS and KVM_SET_MSRS take it: a head and, right behind it, one entry. */
+union one_msr {
+    struct kvm_msrs list;
+    unsigned char space[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
+};
+
 static int set_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t value)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msrs = {.head.nmsrs = 1, .entry = {.index = index, .data = value}};
-    int r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MSRS, &msrs);
+    union one_msr msr = {.space = {0}};
+    int r;
 
+    msr.list.nmsrs = 1;
+    msr.list.entries[0].index = index;
+    msr.list.entries[0].data = value;
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MSRS, &msr);
     return r < 0 ? r : (r == 1 ? 0 : -EINVAL);
 }
 
 static int get_msr(struct kvm_vcpu *vcpu, uint32_t index, uint64_t *ret_value)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msrs = {.head.nmsrs = 1, .entry = {.index = index}};
-    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MSRS, &msrs);
+    union one_msr msr = {.space = {0}};
+    int r;
 
+    msr.list.nmsrs = 1;
+    msr.list.entries[0].index = index;
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MSRS, &msr);
     if (r == 1) {
-        *ret_value = msrs.entry.data;
+        *ret_value = msr.list.entries[0].data;
     }
     return r < 0 ? r : (r == 1 ? 0 : -EINVAL);
 }
