@@ -22,8 +22,28 @@ void fpu_reset(struct vcpu *v)
     set_header(v);
 }
 
+void fpu_set_top(struct vcpu *v, unsigned top)
+{
+    uint16_t fsw = load_le16(v->xsave + FPU_FSW);
+    unsigned up = (top - (fsw >> 11)) & 7, i;
+    uint8_t st[8 * 16];
+
+    memcpy(st, v->xsave + FPU_ST0, sizeof(st));
+    for (i = 0; i < 8; i++) {
+        memcpy(v->xsave + FPU_ST0 + (size_t)16 * i, st + (size_t)16 * ((i + up) & 7), 16);
+    }
+    store_le16(v->xsave + FPU_FSW, (uint16_t)((fsw & ~0x3800u) | (top & 7) << 11));
+}
+
+void fpu_enter_mmx(struct vcpu *v)
+{
+    fpu_set_top(v, 0);
+    v->xsave[FPU_FTW] = 0xff;
+}
+
 void fpu_fninit(struct vcpu *v)
 {
+    fpu_set_top(v, 0);
     store_le16(v->xsave + FPU_FCW, 0x37f);
     memset(v->xsave + FPU_FSW, 0, FPU_MXCSR - FPU_FSW);
     set_header(v);

@@ -31,6 +31,12 @@ void fpu_reset(struct vcpu *v);
 /* What FNINIT leaves: registers keep their contents. */
 void fpu_fninit(struct vcpu *v);
 
+/* Make `top` the top of the x87 stack.  The physical registers stay; the image has them in the
+ * order of the stack. */
+void fpu_set_top(struct vcpu *v, unsigned top);
+/* What every MMX instruction but EMMS does first: top 0, all registers valid. */
+void fpu_enter_mmx(struct vcpu *v);
+
 /* Raise what an instruction of the kind raises in this state of CR0 and CR4 (SDM volume 3, 2.5 and
  * 13.1): #UD or #NM. */
 void fpu_check_x87(struct vcpu *v);

@@ -19,6 +19,9 @@
 #define MXCSR_DEFAULT 0x1f80u
 #define MXCSR_FLAGS   0x003fu
 #define MXCSR_MASKS   0x1f80u
+#define MXCSR_UE      0x0010u
+#define MXCSR_UM      0x0800u
+#define MXCSR_FTZ     0x8000u
 
 /* What a handler needs to know; lives with the block. */
 struct native_site {
@@ -27,6 +30,7 @@ struct native_site {
     uint8_t align; /* misaligned: #GP(0) */
     bool is_store;
     bool is_mmx;
+    bool is_float;   /* uses MXCSR */
     bool is_waiting; /* raises a pending x87 exception */
     bool is_control; /* does not touch the x87 instruction pointer */
     uint16_t fop;
@@ -182,22 +186,57 @@ OP_COLD _Noreturn static void raise_simd(struct vcpu *v, const struct op *op)
     vcpu_raise(v, v->cr4 & CR4_OSXMMEXCPT ? EXC_XM : EXC_UD);
 }
 
-/* Run with exceptions masked; take the result back if one should have been raised. */
-static void run_float(struct vcpu *v, const struct op *op, const struct native_site *s, void *p)
+/* The flags that stay set: if one that is found before computing (IE, DE, ZE) is not masked, there
+ * are none of those found after it (SDM volume 1, 11.5.3). */
+static inline uint32_t raised_flags(uint32_t guest, uint32_t flags)
 {
-    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags;
-    struct undo undo = {.gpr = R64(v, s->undo_gpr), .aflags = v->aflags};
+    return flags & ~(guest >> 7) & 7u ? flags & 7u : flags;
+}
 
-    memcpy(undo.xmm, xmm(v, s->undo_xmm), 16);
-    set_host_mxcsr((guest & ~MXCSR_FLAGS) | MXCSR_MASKS);
+/* Run with exceptions masked; returns the flags that came up. */
+static uint32_t run_masked(struct vcpu *v, const struct native_site *s, void *p, uint32_t mxcsr)
+{
+    uint32_t flags;
+
+    set_host_mxcsr((mxcsr & ~MXCSR_FLAGS) | MXCSR_MASKS);
     s->fn(v, p);
     flags = host_mxcsr() & MXCSR_FLAGS;
     set_host_mxcsr(MXCSR_DEFAULT);
-    store_le32(v->xsave + FPU_MXCSR, guest | flags);
+    return flags;
+}
+
+static void take_back(struct vcpu *v, const struct native_site *s, const struct undo *undo)
+{
+    R64(v, s->undo_gpr) = undo->gpr;
+    v->aflags = undo->aflags;
+    memcpy(xmm(v, s->undo_xmm), undo->xmm, 16);
+}
+
+/* Underflow that is not masked is raised by a tiny result even if that is exact (SDM volume 1,
+ * 4.9.1.5), which a masked run does not tell, unless it flushes tiny results to zero. */
+OP_COLD static uint32_t find_underflow(struct vcpu *v, const struct native_site *s, void *p,
+                                       uint32_t guest, const struct undo *undo)
+{
+    uint32_t flags = run_masked(v, s, p, guest | MXCSR_FTZ);
+
+    take_back(v, s, undo);
+    return flags & MXCSR_UE;
+}
+
+/* Run with exceptions masked; take the result back if one should have been raised. */
+static void run_float(struct vcpu *v, const struct op *op, const struct native_site *s, void *p)
+{
+    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags = 0;
+    struct undo undo = {.gpr = R64(v, s->undo_gpr), .aflags = v->aflags};
+
+    memcpy(undo.xmm, xmm(v, s->undo_xmm), 16);
+    if (UNLIKELY(!(guest & MXCSR_UM))) {
+        flags = find_underflow(v, s, p, guest, &undo);
+    }
+    flags |= run_masked(v, s, p, guest);
+    store_le32(v->xsave + FPU_MXCSR, guest | raised_flags(guest, flags));
     if (UNLIKELY(flags & ~(guest >> 7))) {
-        R64(v, s->undo_gpr) = undo.gpr;
-        v->aflags = undo.aflags;
-        memcpy(xmm(v, s->undo_xmm), undo.xmm, 16);
+        take_back(v, s, &undo);
         raise_simd(v, op);
     }
 }
@@ -238,7 +277,7 @@ OP_HANDLER(x87)
     const struct native_site *s = site_of(op);
     struct native_mem m = {.la = 0};
     uint32_t guest, flags;
-    uint8_t pointers[FPU_MXCSR - FPU_FOP];
+    uint8_t pointers[FPU_MXCSR - FPU_FOP], undo[FPU_LEGACY_LEN];
     void *p = NULL;
 
     op_sync(v, op);
@@ -249,17 +288,26 @@ OP_HANDLER(x87)
     if (s->size) {
         p = mem_begin(v, op, s, &m);
     }
+    if (p == m.bounce && s->is_store) {
+        mmu_read(v, m.la, m.bounce, s->size); /* an unmasked exception stores nothing */
+    }
+    if (s->is_float) {
+        memcpy(undo, v->xsave, sizeof(undo));
+    }
     memcpy(pointers, v->xsave + FPU_FOP, sizeof(pointers));
     guest = load_le32(v->xsave + FPU_MXCSR);
     store_le32(v->xsave + FPU_MXCSR, (guest & ~MXCSR_FLAGS) | MXCSR_MASKS);
     s->fn(v, p);
     set_host_mxcsr(MXCSR_DEFAULT);
     flags = load_le32(v->xsave + FPU_MXCSR) & MXCSR_FLAGS;
-    store_le32(v->xsave + FPU_MXCSR, guest | flags);
     memcpy(v->xsave + FPU_FOP, pointers, sizeof(pointers));
-    if (flags & ~(guest >> 7)) { /* CVTPS2PI and the like */
+    if (s->is_float && (flags & ~(guest >> 7))) { /* CVTPS2PI and the like */
+        memcpy(v->xsave, undo, sizeof(undo));
+        fpu_enter_mmx(v); /* has happened by then */
+        store_le32(v->xsave + FPU_MXCSR, guest | raised_flags(guest, flags));
         raise_simd(v, op);
     }
+    store_le32(v->xsave + FPU_MXCSR, guest | flags);
     if (!s->is_control && !s->is_mmx) {
         set_x87_pointers(v, s, m.la);
     }
@@ -284,15 +332,23 @@ static enum ref_result fninit(struct vcpu *v, const struct insn *insn __attribut
 
 /* --- MASKMOVDQU, MASKMOVQ: bytes to DS:rDI under a mask --- */
 
+/* Where an operand is in the image: MMX register n is physical register n, whatever the top. */
+static const uint8_t *mask_operand(const struct vcpu *v, const struct insn_operand *o)
+{
+    unsigned top = load_le16(v->xsave + FPU_FSW) >> 11;
+
+    if (o->kind == INSN_MMX) {
+        return v->xsave + FPU_ST0 + (size_t)16 * ((o->reg - top) & 7);
+    }
+    return v->xsave + FPU_XMM0 + (size_t)16 * (o->reg & 15);
+}
+
 static enum ref_result mask_move(struct vcpu *v, const struct insn *insn)
 {
     unsigned size = insn->op == INSN_MASKMOVQ ? 8 : 16;
     bool is_mmx = size == 8;
-    size_t first = is_mmx ? FPU_ST0 : FPU_XMM0;
-    const uint8_t *data =
-        v->xsave + first + (size_t)16 * (insn->operand[0].reg & (is_mmx ? 7 : 15));
-    const uint8_t *mask =
-        v->xsave + first + (size_t)16 * (insn->operand[1].reg & (is_mmx ? 7 : 15));
+    const uint8_t *data = mask_operand(v, &insn->operand[0]);
+    const uint8_t *mask = mask_operand(v, &insn->operand[1]);
     uint64_t offset = v->gpr[GPR_RDI], la;
 
     (is_mmx ? fpu_check_mmx : fpu_check_sse)(v);
@@ -312,6 +368,9 @@ static enum ref_result mask_move(struct vcpu *v, const struct insn *insn)
         if (mask[i] & 0x80) {
             mmu_write8(v, la + i, data[i]);
         }
+    }
+    if (is_mmx) {
+        fpu_enter_mmx(v);
     }
     return REF_NEXT;
 }
@@ -395,6 +454,9 @@ static bool is_x87_control(const struct insn *insn)
 
 static bool is_x87_waiting(const struct insn *insn)
 {
+    if (insn->op == INSN_FNOP) {
+        return insn->opcode == 0xd9; /* not FNENI, FNDISI, FNSETPM */
+    }
     return insn->op != INSN_FNSTCW && insn->op != INSN_FNSTSW && insn->op != INSN_FNCLEX;
 }
 
@@ -412,6 +474,7 @@ static struct native_site *make_site(struct lower *lw, const struct insn *insn, 
         .align = insn->mem_align,
         .is_store = insn->mem_access & INSN_MEM_WRITE,
         .is_mmx = insn->klass == INSN_CLASS_SIMD,
+        .is_float = insn->klass == INSN_CLASS_SIMD && is_float(insn),
         .is_waiting = is_x87_waiting(insn),
         .is_control = is_x87_control(insn),
         .fop = (uint16_t)((insn->opcode & 7u) << 8 | insn->modrm),

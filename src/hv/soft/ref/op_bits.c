@@ -93,12 +93,40 @@ OP_HANDLER(bt_ea)
     OP_NEXT(v, op);
 }
 
+/* 32-bit addresses in 64-bit mode: the whole offset wraps, then the segment base comes on top. */
+OP_HANDLER(bt_ea32)
+{
+    uint64_t base = OP_FIELD(v, (unsigned)op->seg * 8u, const reg64_t);
+    int64_t index = op->imm == 64   ? (int64_t)R64(v, op->src)
+                    : op->imm == 32 ? (int32_t)R32(v, op->src)
+                                    : (int16_t)R16(v, op->src);
+    int64_t unit = index >> __builtin_ctzll(op->imm);
+
+    v->ea = base + (uint32_t)(v->ea - base + (uint64_t)(unit * (int64_t)(op->imm / 8)));
+    OP_NEXT(v, op);
+}
+
+static uint8_t base_field(const struct insn *insn)
+{
+    bool has_base = insn->seg == SEG_FS || insn->seg == SEG_GS;
+
+    return has_base
+               ? (uint8_t)((offsetof(struct vcpu, seg) + insn->seg * sizeof(struct cpu_segment) +
+                            offsetof(struct cpu_segment, base)) /
+                           8)
+               : OP_ZERO / 8;
+}
+
 struct lower_ea lower_bt_ea(struct lower *lw, const struct insn *insn, unsigned size)
 {
     struct lower_ea ea = lower_mem(lw, insn, size, false);
-    struct op *op = lower_emit(lw, bt_ea);
+    bool wraps = lw->v->mode == MODE_LONG64 && insn->addrsize == 4;
+    struct op *op = lower_emit(lw, wraps ? bt_ea32 : bt_ea);
 
     lower_set_ea(op, &ea);
+    if (wraps) {
+        op->seg = base_field(insn);
+    }
     op->src = lower_reg(&insn->operand[1]);
     op->imm = size * 8u;
     return (struct lower_ea){

@@ -148,7 +148,7 @@ OP_COLD OP_HANDLER(call_ea_slow)
 {
     op_store_slow(v, op, R64(v, RSP) - 8, op->imm, 8);
     R64(v, RSP) -= 8;
-    v->rip = R64(v, op->src);
+    v->rip = v->ea;
     v->link = NULL;
     return NULL;
 }

@@ -111,33 +111,46 @@ static enum ref_result leave_any(struct vcpu *v, const struct insn *insn)
 
 /* SDM volume 2, ENTER.  All that can fault comes first: the frame pointers that are read, then the
  * lowest byte that the new frame touches. */
+/* Raise where a write `below` bytes under the stack pointer would. */
+static void check_push(struct vcpu *v, uint64_t below, unsigned size)
+{
+    uint64_t at = v->gpr[GPR_RSP] - below;
+
+    if (v->mode != MODE_LONG64) {
+        at = is_wide_stack(v) ? (uint32_t)at : (uint16_t)at;
+    }
+    mmu_check_write(v, ref_linear(v, SEG_SS, at, size, true), size);
+}
+
+/* The frame pointer that ENTER copies for level `i`. */
+static uint64_t outer_frame(struct vcpu *v, uint64_t rbp, unsigned i, unsigned size)
+{
+    uint64_t at = rbp - (uint64_t)i * size, value = 0;
+
+    if (v->mode != MODE_LONG64) {
+        at = is_wide_stack(v) ? (uint32_t)at : (uint16_t)at;
+    }
+    mmu_read(v, ref_linear(v, SEG_SS, at, size, false), &value, size);
+    return value;
+}
+
 static enum ref_result enter_any(struct vcpu *v, const struct insn *insn)
 {
     unsigned level = insn->imm2 & 31u, size = insn->opsize;
-    uint64_t old_rsp = v->gpr[GPR_RSP], rbp = v->gpr[GPR_RBP], frame, last;
-    uint64_t copy[32] = {0};
+    uint64_t rbp = v->gpr[GPR_RBP], frame;
 
     for (unsigned i = 1; i < level; i++) {
-        uint64_t at = rbp - (uint64_t)i * size;
-
-        if (v->mode != MODE_LONG64) {
-            at = is_wide_stack(v) ? (uint32_t)at : (uint16_t)at;
-        }
-        mmu_read(v, ref_linear(v, SEG_SS, at, size, false), &copy[i], size);
+        (void)outer_frame(v, rbp, i, size);
     }
     for (unsigned i = 0; i <= level; i++) {
-        set_stack_reg(v, GPR_RSP, old_rsp - (uint64_t)(i + 1) * size);
-        last = v->gpr[GPR_RSP];
-        v->gpr[GPR_RSP] = old_rsp;
-        if (v->mode != MODE_LONG64) {
-            last = is_wide_stack(v) ? (uint32_t)last : (uint16_t)last;
-        }
-        mmu_check_write(v, ref_linear(v, SEG_SS, last, size, true), size);
+        check_push(v, (uint64_t)(i + 1) * size, size);
     }
+    /* faults where a write at the final stack pointer would: SDM volume 2, "ENTER" */
+    check_push(v, (uint64_t)(level + 1) * size + (uint16_t)insn->imm, size);
     ref_push(v, rbp, size);
     frame = v->gpr[GPR_RSP];
-    for (unsigned i = 1; i < level; i++) {
-        ref_push(v, copy[i], size);
+    for (unsigned i = 1; i < level; i++) { /* may read what was just pushed */
+        ref_push(v, outer_frame(v, rbp, i, size), size);
     }
     if (level) {
         ref_push(v, frame, size);

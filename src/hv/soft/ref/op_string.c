@@ -231,8 +231,9 @@ static void compare(struct vcpu *v, uint64_t a, uint64_t b, unsigned size)
 
 static uint64_t cmps(const struct string_op *s, uint64_t count __attribute__((unused)))
 {
-    uint64_t from = source_la(s), to = dest_la(s, false);
-    uint64_t a = read_element(s->v, from, s->size), b = read_element(s->v, to, s->size);
+    /* rDI first, as the host has it when both fault */
+    uint64_t b = read_element(s->v, dest_la(s, false), s->size);
+    uint64_t a = read_element(s->v, source_la(s), s->size);
 
     compare(s->v, a, b, s->size);
     advance(s, GPR_RSI, 1);

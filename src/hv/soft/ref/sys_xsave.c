@@ -326,6 +326,9 @@ static enum ref_result load_env(struct vcpu *v, const struct insn *insn)
         vcpu_raise(v, EXC_MF);
     }
     mmu_read(v, ref_ea(v, insn, len, false), bytes, len);
+    if (insn->op == INSN_FLDENV) { /* the registers stay, the image is in stack order */
+        fpu_set_top(v, load_le16(bytes + width) >> 11);
+    }
     take_env(v, bytes, width);
     for (unsigned i = 0; insn->op == INSN_FRSTOR && i < 8; i++) {
         memset(v->xsave + FPU_ST0 + 16 * i, 0, 16);
