@@ -34,6 +34,7 @@ struct code_page {
 struct code_cache {
     uint8_t *arena;
     size_t used, populated;
+    uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;

@@ -45,6 +45,11 @@ static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
     gpa_t page;
 
     if (v->mode != MODE_LONG64) {
+        if (v->code->cs_base != v->seg[SEG_CS].base) {
+            v->code->cs_base = v->seg[SEG_CS].base;
+            v->link = NULL;
+            code_new_map(v);
+        }
         la = (uint32_t)(v->seg[SEG_CS].base + v->rip);
         if (v->rip > v->seg[SEG_CS].limit) {
             vcpu_raise_error(v, EXC_GP, 0);
