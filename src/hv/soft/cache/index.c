@@ -15,24 +15,31 @@ uint32_t code_mode_key(const struct vcpu *v)
 
 void code_new_tag(struct vcpu *v)
 {
+    v->map_gen = v->code->map_gen[v->cpl == 3];
     v->rip_tag = v->map_gen << 8 | code_mode_key(v);
 }
 
-void code_new_map(struct vcpu *v)
+void code_new_map(struct vcpu *v, bool is_user_only)
 {
-    v->map_gen++;
+    struct code_cache *c = v->code;
+
+    c->last_gen++;
+    c->map_gen[1] = c->last_gen;
+    if (!is_user_only) {
+        c->map_gen[0] = c->last_gen;
+    }
     code_new_tag(v);
 }
 
 void code_new_blocks(struct vcpu *v)
 {
-    code_new_map(v);
+    code_new_map(v, false);
     v->code_gen = v->map_gen;
 }
 
-void code_cache_flush_lookup(struct vcpu *v)
+void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
-    code_new_map(v);
+    code_new_map(v, is_user_only);
 }
 
 /* --- arena --- */

@@ -48,7 +48,7 @@ static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
         if (v->code->cs_base != v->seg[SEG_CS].base) {
             v->code->cs_base = v->seg[SEG_CS].base;
             v->link = NULL;
-            code_new_map(v);
+            code_new_map(v, false);
         }
         la = (uint32_t)(v->seg[SEG_CS].base + v->rip);
         if (v->rip > v->seg[SEG_CS].limit) {

@@ -116,8 +116,8 @@ struct mmu_state {
     /* 1 GiB regions with splinters in the tables; more than fit: count > MMU_HUGE_MAX */
     uint64_t huge[MMU_HUGE_MAX];
     unsigned huge_count;
-    /* a fetch translation was displaced while users of it may live on: local, global */
-    bool exec_lost[2];
+    /* a fetch translation was displaced while users of it may live on: by table; local, global */
+    bool exec_lost[TLB_PRIV_COUNT][2];
     unsigned ram_count;
     struct {
         uint64_t gpa, len;
@@ -195,7 +195,7 @@ struct vcpu {
     struct block_link *link;   /* the link by which the last block was left, or NULL */
     struct block_slot *lookup; /* blocks by tagged rip */
     uint64_t rip_tag;          /* mode and privilege, folded into keys of `lookup` */
-    uint64_t map_gen;          /* changes when translations or blocks go */
+    uint64_t map_gen;          /* changes when translations or blocks go; one per privilege */
     uint64_t code_gen;         /* changes when blocks go */
 
     struct cpu_segment seg[SEG_COUNT];

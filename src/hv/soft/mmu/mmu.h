@@ -117,9 +117,9 @@ static inline void mmu_atomic_done(struct vcpu *v, gpa_t gpa, size_t len)
         code_cache_written(v, gpa, len);
     }
 }
-/* Implemented by cache/: translations of linear addresses changed (any flush); links and lookup
- * tables keyed by linear address must go. */
-void code_cache_flush_lookup(struct vcpu *v);
+/* Implemented by cache/: translations of linear addresses of code changed, perhaps only as seen at
+ * CPL 3; links and lookup tables keyed by linear address must go. */
+void code_cache_flush_lookup(struct vcpu *v, bool is_user_only);
 
 /* --- flushes --- */
 void mmu_init(struct vcpu *v);

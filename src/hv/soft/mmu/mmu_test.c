@@ -9,7 +9,7 @@
 /* What cache/ would be told. */
 static struct {
     uint64_t gpa, len;
-    unsigned written, flushed;
+    unsigned written, flushed, flushed_user;
 } g_cache;
 
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
@@ -20,10 +20,11 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     g_cache.written++;
 }
 
-void code_cache_flush_lookup(struct vcpu *v)
+void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
     (void)v;
     g_cache.flushed++;
+    g_cache.flushed_user += is_user_only;
 }
 
 static void start(struct soft_vm *vm)
@@ -532,6 +533,27 @@ TEST(mmu, cache_hears_of_flushes_that_concern_code_only)
     CHECK_INT(g_cache.flushed, 2);
     mmu_flush_all(vm.v);
     CHECK_INT(g_cache.flushed, 3);
+    soft_vm_fini(&vm);
+}
+
+TEST(mmu, process_switch_costs_the_kernel_none_of_its_code)
+{
+    struct soft_vm vm;
+    gpa_t page;
+
+    start(&vm);
+    (void)soft_vm_map(&vm, LA, PHY, PTE_G);
+    (void)soft_vm_map(&vm, LA + 0x1000, PHY, PTE_US);
+    (void)mmu_fetch_page(vm.v, LA, &page);
+    set_cpl(vm.v, 3);
+    (void)mmu_fetch_page(vm.v, LA + 0x1000, &page);
+    set_cpl(vm.v, 0);
+    mmu_flush_non_global(vm.v);
+    CHECK_INT(g_cache.flushed, 1);
+    CHECK_INT(g_cache.flushed_user, 1);
+    mmu_flush_all(vm.v);
+    CHECK_INT(g_cache.flushed, 2);
+    CHECK_INT(g_cache.flushed_user, 1);
     soft_vm_fini(&vm);
 }
 

@@ -81,27 +81,36 @@ static bool flush_table(struct vcpu *v, enum tlb_priv priv, enum tlb_access acce
     return dropped;
 }
 
+/* Fetch translations of the tables in `lost` went. */
+static void tell_cache(struct vcpu *v, const bool lost[TLB_PRIV_COUNT])
+{
+    if (lost[TLB_SUPERVISOR] || lost[TLB_USER]) {
+        code_cache_flush_lookup(v, !lost[TLB_SUPERVISOR]);
+    }
+}
+
 static void flush(struct vcpu *v, bool with_global)
 {
-    bool lost = v->mmu.exec_lost[0] || (with_global && v->mmu.exec_lost[1]);
+    bool lost[TLB_PRIV_COUNT];
 
     v->stats.tlb_flushes++;
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        bool *displaced = v->mmu.exec_lost[priv];
+
+        lost[priv] = displaced[0] || (with_global && displaced[1]);
+        displaced[0] = false;
+        displaced[1] = displaced[1] && !with_global;
         for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
             bool dropped =
                 flush_table(v, (enum tlb_priv)priv, (enum tlb_access)access, with_global);
 
-            lost |= dropped && access == TLB_EXEC;
+            lost[priv] |= dropped && access == TLB_EXEC;
         }
     }
-    v->mmu.exec_lost[0] = false;
     if (with_global) {
-        v->mmu.exec_lost[1] = false;
         v->mmu.huge_count = 0;
     }
-    if (lost) {
-        code_cache_flush_lookup(v);
-    }
+    tell_cache(v, lost);
 }
 
 void mmu_flush_all(struct vcpu *v)
@@ -184,23 +193,24 @@ static bool flush_page_of(struct vcpu *v, enum tlb_priv priv, enum tlb_access ac
 
 void mmu_flush_page(struct vcpu *v, uint64_t la)
 {
-    bool lost = v->mmu.exec_lost[0] || v->mmu.exec_lost[1];
+    bool lost[TLB_PRIV_COUNT];
 
     if (!(v->cr4 & CR4_PAE)) { /* 4 MiB pages: not worth a mechanism */
         flush(v, true);
         return;
     }
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        bool *displaced = v->mmu.exec_lost[priv];
+
+        lost[priv] = displaced[0] || displaced[1];
+        displaced[0] = displaced[1] = false;
         for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
             bool dropped = flush_page_of(v, (enum tlb_priv)priv, (enum tlb_access)access, la);
 
-            lost |= dropped && access == TLB_EXEC;
+            lost[priv] |= dropped && access == TLB_EXEC;
         }
     }
-    if (lost) {
-        v->mmu.exec_lost[0] = v->mmu.exec_lost[1] = false;
-        code_cache_flush_lookup(v);
-    }
+    tell_cache(v, lost);
 }
 
 void mmu_mode_changed(struct vcpu *v)
@@ -225,7 +235,7 @@ static void fill(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uin
     uint64_t bit = BIT(slot % 64);
 
     if (access == TLB_EXEC && is_marked(m, slot) && e->page != page) {
-        v->mmu.exec_lost[(m->global[slot / 64] & bit) != 0] = true;
+        v->mmu.exec_lost[priv][(m->global[slot / 64] & bit) != 0] = true;
     }
     unmark(m, slot);
     if (walk->global) {

@@ -19,9 +19,10 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     (void)len;
 }
 
-void code_cache_flush_lookup(struct vcpu *v)
+void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
     (void)v;
+    (void)is_user_only;
 }
 
 TEST(sys, privileged_instructions_need_cpl_0)
