@@ -179,8 +179,9 @@ struct vcpu {
                       * vcpu_set_rflags(), or vcpu_has_flag() for a non-arithmetic one */
     uint16_t aflags; /* arithmetic flags as LAHF and SETO give them: bits 8-15 = RFLAGS bits 0-7,
                       * bit 0 = OF */
-    uint32_t pause_count; /* PAUSE instructions executed */
-    bool code_hit;        /* the running block was overwritten: leave it after this instruction */
+    uint32_t pause_count;     /* PAUSE instructions executed */
+    uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR */
+    bool code_hit; /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
     uint8_t mode; /* enum cpu_mode */

@@ -26,8 +26,9 @@
 /* What a handler needs to know; lives with the block. */
 struct native_site {
     native_fn fn;
-    uint8_t size;  /* of the memory operand; 0: none */
-    uint8_t align; /* misaligned: #GP(0) */
+    uint8_t size;     /* of the memory operand; 0: none */
+    uint8_t align;    /* misaligned: #GP(0) */
+    uint8_t low_bits; /* of the address that must be 0 to run on guest RAM itself */
     bool is_store;
     bool is_mmx;
     bool is_float;   /* uses MXCSR */
@@ -43,12 +44,17 @@ static inline const struct native_site *site_of(const struct op *op)
     return (const struct native_site *)(uintptr_t)op->imm;
 }
 
-static inline void check_sse(struct vcpu *v, const struct op *op)
+static inline bool is_sse_blocked(const struct vcpu *v)
 {
-    if (UNLIKELY((v->cr0 & (CR0_EM | CR0_TS)) || !(v->cr4 & CR4_OSFXSR))) {
-        op_sync(v, op);
-        fpu_check_sse(v);
-    }
+    return UNLIKELY((v->cr0 & (CR0_EM | CR0_TS)) || !(v->cr4 & CR4_OSFXSR));
+}
+
+/* Raises. */
+OP_COLD OP_HANDLER(sse_blocked)
+{
+    op_sync(v, op);
+    fpu_check_sse(v);
+    return op;
 }
 
 static inline uint8_t *xmm(struct vcpu *v, unsigned reg)
@@ -73,7 +79,7 @@ OP_COLD static void *mem_slow(struct vcpu *v, const struct op *op, const struct 
         vcpu_raise_error(v, EXC_GP, 0);
     }
     p = s->is_store ? mmu_ptr_write(v, m->la, s->size) : mmu_ptr_read(v, m->la, s->size);
-    if (p) {
+    if (p && !(m->la & s->low_bits)) {
         return p;
     }
     if (s->is_store) {
@@ -91,10 +97,20 @@ static inline void *mem_begin(struct vcpu *v, const struct op *op, const struct 
 
     m->la = op_la_full(v, op);
     p = mmu_hit(v, s->is_store ? TLB_WRITE : TLB_READ, m->la, s->size);
-    if (LIKELY(p && !(s->align && (m->la & (s->align - 1u))))) {
+    if (LIKELY(p && !(m->la & s->low_bits))) {
         return p;
     }
     return mem_slow(v, op, s, m);
+}
+
+/* Guest RAM itself if it is at hand, else NULL. */
+static inline void *mem_fast(struct vcpu *v, const struct op *op, const struct native_site *s,
+                             enum tlb_access access)
+{
+    uint64_t la = op_la_full(v, op);
+    void *p = mmu_hit(v, access, la, s->size);
+
+    return LIKELY(!(la & s->low_bits)) ? p : NULL;
 }
 
 static inline const struct op *mem_end(struct vcpu *v, const struct op *op,
@@ -112,51 +128,62 @@ static inline const struct op *mem_end(struct vcpu *v, const struct op *op,
 
 OP_HANDLER(simd_reg)
 {
-    check_sse(v, op);
+    if (is_sse_blocked(v)) {
+        OP_TAIL return sse_blocked(v, op);
+    }
     site_of(op)->fn(v, NULL);
-    return op + 1;
+    OP_NEXT(v, op);
 }
 
-OP_HANDLER(simd_mem)
+OP_COLD OP_HANDLER(simd_mem_slow)
 {
     const struct native_site *s = site_of(op);
     struct native_mem m;
-    void *p;
+    void *p = mem_begin(v, op, s, &m);
 
-    check_sse(v, op);
-    p = mem_begin(v, op, s, &m);
     s->fn(v, p);
     return mem_end(v, op, s, &m, p);
 }
 
+/* `body` works on `p`; without p, `name`_slow does it all. */
+#define SIMD_MEM(name, slow, access, body)         \
+    OP_HANDLER(name)                               \
+    {                                              \
+        const struct native_site *s = site_of(op); \
+        void *p;                                   \
+        if (is_sse_blocked(v)) {                   \
+            OP_TAIL return sse_blocked(v, op);     \
+        }                                          \
+        p = mem_fast(v, op, s, access);            \
+        if (UNLIKELY(!p)) {                        \
+            OP_TAIL return slow(v, op);            \
+        }                                          \
+        body;                                      \
+        OP_NEXT(v, op);                            \
+    }
+SIMD_MEM(simd_load, simd_mem_slow, TLB_READ, s->fn(v, p))
+SIMD_MEM(simd_store, simd_mem_slow, TLB_WRITE, s->fn(v, p))
+
 /* 16-byte moves, by far the most frequent: no stub. */
 OP_HANDLER(move16_reg)
 {
-    check_sse(v, op);
+    if (is_sse_blocked(v)) {
+        OP_TAIL return sse_blocked(v, op);
+    }
     memcpy(xmm(v, op->dst), xmm(v, op->src), 16);
-    return op + 1;
+    OP_NEXT(v, op);
 }
+SIMD_MEM(move16_load, simd_mem_slow, TLB_READ, memcpy(xmm(v, op->dst), p, 16))
+SIMD_MEM(move16_store, simd_mem_slow, TLB_WRITE, memcpy(p, xmm(v, op->src), 16))
 
-OP_HANDLER(move16_load)
+/* PXOR x, x and its kin. */
+OP_HANDLER(zero_xmm)
 {
-    const struct native_site *s = site_of(op);
-    struct native_mem m;
-
-    check_sse(v, op);
-    memcpy(xmm(v, op->dst), mem_begin(v, op, s, &m), 16);
-    return op + 1;
-}
-
-OP_HANDLER(move16_store)
-{
-    const struct native_site *s = site_of(op);
-    struct native_mem m;
-    void *p;
-
-    check_sse(v, op);
-    p = mem_begin(v, op, s, &m);
-    memcpy(p, xmm(v, op->src), 16);
-    return mem_end(v, op, s, &m, p);
+    if (is_sse_blocked(v)) {
+        OP_TAIL return sse_blocked(v, op);
+    }
+    memset(xmm(v, op->dst), 0, 16);
+    OP_NEXT(v, op);
 }
 
 /* --- floating point --- */
@@ -202,6 +229,7 @@ static uint32_t run_masked(struct vcpu *v, const struct native_site *s, void *p,
     s->fn(v, p);
     flags = host_mxcsr() & MXCSR_FLAGS;
     set_host_mxcsr(MXCSR_DEFAULT);
+    v->host_mxcsr_flags = 0;
     return flags;
 }
 
@@ -224,7 +252,8 @@ OP_COLD static uint32_t find_underflow(struct vcpu *v, const struct native_site 
 }
 
 /* Run with exceptions masked; take the result back if one should have been raised. */
-static void run_float(struct vcpu *v, const struct op *op, const struct native_site *s, void *p)
+OP_COLD static void run_float_checked(struct vcpu *v, const struct op *op,
+                                      const struct native_site *s, void *p)
 {
     uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags = 0;
     struct undo undo = {.gpr = R64(v, s->undo_gpr), .aflags = v->aflags};
@@ -241,24 +270,45 @@ static void run_float(struct vcpu *v, const struct op *op, const struct native_s
     }
 }
 
-OP_HANDLER(float_reg)
+/* With the control bits that C has, and nearly everybody: the host's MXCSR serves as it is, if it
+ * has no flag set that the guest has cleared. */
+static inline void run_float(struct vcpu *v, const struct op *op, const struct native_site *s,
+                             void *p)
 {
-    check_sse(v, op);
-    run_float(v, op, site_of(op), NULL);
-    return op + 1;
+    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags;
+
+    if (UNLIKELY((guest & ~MXCSR_FLAGS) != MXCSR_DEFAULT)) {
+        run_float_checked(v, op, s, p);
+        return;
+    }
+    if (UNLIKELY(v->host_mxcsr_flags & ~guest)) {
+        set_host_mxcsr(MXCSR_DEFAULT);
+    }
+    s->fn(v, p);
+    flags = host_mxcsr() & MXCSR_FLAGS;
+    v->host_mxcsr_flags = (uint8_t)flags;
+    store_le32(v->xsave + FPU_MXCSR, guest | flags);
 }
 
-OP_HANDLER(float_mem)
+OP_HANDLER(float_reg)
+{
+    if (is_sse_blocked(v)) {
+        OP_TAIL return sse_blocked(v, op);
+    }
+    run_float(v, op, site_of(op), NULL);
+    OP_NEXT(v, op);
+}
+
+OP_COLD OP_HANDLER(float_mem_slow)
 {
     const struct native_site *s = site_of(op);
     struct native_mem m;
-    void *p;
+    void *p = mem_begin(v, op, s, &m);
 
-    check_sse(v, op);
-    p = mem_begin(v, op, s, &m);
     run_float(v, op, s, p);
     return mem_end(v, op, s, &m, p);
 }
+SIMD_MEM(float_mem, float_mem_slow, TLB_READ, run_float(v, op, s, p))
 
 /* --- x87 and MMX --- */
 
@@ -299,6 +349,7 @@ OP_HANDLER(x87)
     store_le32(v->xsave + FPU_MXCSR, (guest & ~MXCSR_FLAGS) | MXCSR_MASKS);
     s->fn(v, p);
     set_host_mxcsr(MXCSR_DEFAULT);
+    v->host_mxcsr_flags = 0;
     flags = load_le32(v->xsave + FPU_MXCSR) & MXCSR_FLAGS;
     memcpy(v->xsave + FPU_FOP, pointers, sizeof(pointers));
     if (s->is_float && (flags & ~(guest >> 7))) { /* CVTPS2PI and the like */
@@ -486,24 +537,38 @@ static struct native_site *make_site(struct lower *lw, const struct insn *insn, 
             s->size = insn->operand[i].size;
         }
     }
+    /* what does not fault here may fault on another host, or need not be aligned there */
+    s->low_bits = s->align                                ? (uint8_t)(s->align - 1)
+                  : s->size == 16 && !is_whole_move(insn) ? 15
+                                                          : 0;
     lw->is_out_of_memory |= !s->fn;
     return s;
 }
 
+static bool is_zeroing(const struct insn *insn)
+{
+    return (insn->op == INSN_PXOR || insn->op == INSN_XORPS || insn->op == INSN_XORPD) &&
+           insn->operand[0].kind == INSN_XMM && insn->operand[1].kind == INSN_XMM &&
+           insn->operand[0].reg == insn->operand[1].reg;
+}
+
 static op_fn pick(const struct insn *insn, bool with_x87, bool is_mem)
 {
+    bool is_store = insn->mem_access & INSN_MEM_WRITE;
+
     if (with_x87) {
         return x87;
     }
+    if (is_zeroing(insn)) {
+        return zero_xmm;
+    }
     if (is_whole_move(insn)) {
-        return !is_mem                             ? move16_reg
-               : insn->mem_access & INSN_MEM_WRITE ? move16_store
-                                                   : move16_load;
+        return !is_mem ? move16_reg : is_store ? move16_store : move16_load;
     }
     if (is_float(insn)) {
         return is_mem ? float_mem : float_reg;
     }
-    return is_mem ? simd_mem : simd_reg;
+    return !is_mem ? simd_reg : is_store ? simd_store : simd_load;
 }
 
 static void lower_site(struct lower *lw, const struct insn *insn)
