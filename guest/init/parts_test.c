@@ -187,6 +187,7 @@ static int in_namespace(int (*fn)(const char *dir))
     char dir[32];
     int status = -1;
     pid_t pid;
+    int old;
 
     make_dir(dir);
     pid = fork();
@@ -196,7 +197,10 @@ static int in_namespace(int (*fn)(const char *dir))
             mount("tmpfs", dir, "tmpfs", 0, NULL) < 0) {
             exit(77);
         }
-        exit(fn(dir));
+        old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        status = fn(dir);
+        /* Out again, so that reports of coverage and leaks can be written. */
+        exit(fchdir(old) < 0 || chroot(".") < 0 ? 88 : status);
     }
     CHECK_INT(waitpid(pid, &status, 0), pid);
     drop_dir(dir);
