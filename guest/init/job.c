@@ -116,10 +116,10 @@ static void drop_leftover(struct jobs *jobs, struct watch *watch)
 
 static void touched(struct job *job)
 {
-    job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call));
+    job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), true);
 }
 
-static void send_response(struct job *job, const Ec1__V1__ExecResponse *response)
+static void send_response(struct job *job, const Ec1__V1__ExecResponse *response, bool is_urgent)
 {
     size_t size = ec1__v1__exec_response__get_packed_size(response);
     AUTO_FREE uint8_t *bytes = malloc(size ? size : 1);
@@ -128,7 +128,7 @@ static void send_response(struct job *job, const Ec1__V1__ExecResponse *response
         grpc_call_send(job->call, bytes, ec1__v1__exec_response__pack(response, bytes)) < 0) {
         grpc_call_finish(job->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
     }
-    touched(job);
+    job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), is_urgent);
 }
 
 static void send_failure(struct job *job, enum spawn_fault fault, const struct err *err)
@@ -147,7 +147,7 @@ static void send_failure(struct job *job, enum spawn_fault fault, const struct e
     failure.message = (char *)(uintptr_t)err_text(err);
     response.what_case = EC1__V1__EXEC_RESPONSE__WHAT_FAILURE;
     response.failure = &failure;
-    send_response(job, &response);
+    send_response(job, &response, true);
     grpc_call_finish(job->call, GRPC_OK, NULL);
 }
 
@@ -164,7 +164,7 @@ static void send_exit(struct job *job)
     }
     response.what_case = EC1__V1__EXEC_RESPONSE__WHAT_EXIT;
     response.exit = &result;
-    send_response(job, &response);
+    send_response(job, &response, true);
     grpc_call_finish(job->call, GRPC_OK, NULL);
 }
 
@@ -174,7 +174,7 @@ static void send_started(struct job *job)
 
     response.what_case = EC1__V1__EXEC_RESPONSE__WHAT_STARTED;
     response.started = (uint32_t)job->pid;
-    send_response(job, &response);
+    send_response(job, &response, false); /* a short command's exit takes it along */
 }
 
 /* ---- the end ---- */

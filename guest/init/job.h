@@ -15,8 +15,8 @@ struct jobs {
     const char *etc; /* where passwd and group are: "/etc" */
     struct list running;
     struct list leftovers; /* outputs that outlived their job */
-    /* Frames were queued for this connection. */
-    void (*touched)(void *owner, struct grpc_conn *conn);
+    /* Frames were queued for this connection; `is_urgent`: they must not wait for others. */
+    void (*touched)(void *owner, struct grpc_conn *conn, bool is_urgent);
     void *owner;
 };
 

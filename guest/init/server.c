@@ -1,4 +1,9 @@
-/* server.c — the init's gRPC service. */
+/* server.c — the init's gRPC service.
+ *
+ * Each packet to the host costs the guest an exit and the host a wake-up, so what nobody waits for
+ * (settings, acknowledgements, the note that a command has started) stays up to LAZY_NS and leaves
+ * with the first frame that somebody does wait for.  A short command then has one answer.
+ */
 #include "guest/init/server.h"
 
 #include <errno.h>
@@ -12,8 +17,11 @@
 
 #include "base/auto.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "proto/exec.pb-c.h"
 #include "proto/exec_msg.h"
+
+#define LAZY_NS (2 * NS_PER_MS)
 
 struct peer {
     struct list link;
@@ -21,6 +29,7 @@ struct peer {
     struct watch watch;
     struct grpc_conn *conn;
     bool is_touched;
+    bool is_lazy;     /* touched, without haste */
     bool asks_reboot; /* with asks_shutdown */
     bool asks_shutdown;
 };
@@ -33,12 +42,35 @@ static void peer_free(struct peer *peer)
     free(peer);
 }
 
-static void touched(void *owner, struct grpc_conn *conn)
+static void touch_lazily(struct peer *peer)
+{
+    peer->is_lazy = true;
+    if (!ticker_is_armed(&peer->server->lazy)) {
+        ticker_arm(&peer->server->lazy, LAZY_NS);
+    }
+}
+
+static void on_lazy(struct ticker *ticker)
+{
+    struct server *server = container_of(ticker, struct server, lazy);
+
+    list_for_each (pos, &server->peers) {
+        struct peer *peer = container_of(pos, struct peer, link);
+
+        peer->is_touched |= peer->is_lazy;
+    }
+}
+
+static void touched(void *owner, struct grpc_conn *conn, bool is_urgent)
 {
     struct peer *peer = grpc_conn_owner(conn);
 
     (void)owner;
-    peer->is_touched = true;
+    if (is_urgent) {
+        peer->is_touched = true;
+    } else {
+        touch_lazily(peer);
+    }
 }
 
 /* ---- calls with one request and one answer ---- */
@@ -47,6 +79,7 @@ static void answer(struct grpc_call *call, const void *data, size_t len)
 {
     (void)grpc_call_send(call, data, len);
     grpc_call_finish(call, GRPC_OK, NULL);
+    ((struct peer *)grpc_call_user(call))->is_touched = true;
 }
 
 static void on_info(struct grpc_call *call, const uint8_t *data, size_t len, size_t credit)
@@ -121,7 +154,8 @@ static void on_peer(struct watch *watch, uint32_t events)
 {
     struct peer *peer = container_of(watch, struct peer, watch);
 
-    peer->is_touched = true;
+    touch_lazily(peer);
+    peer->is_touched |= (events & EPOLLOUT) != 0;
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && grpc_conn_read(peer->conn) < 0) {
         peer_free(peer);
     }
@@ -155,6 +189,7 @@ static void flush_peer(struct peer *peer)
     struct server *server = peer->server;
 
     peer->is_touched = false;
+    peer->is_lazy = false;
     if (grpc_conn_flush(peer->conn) < 0) {
         peer_free(peer);
         return;
@@ -224,6 +259,7 @@ int server_init(struct server *server, struct reactor *reactor, int listen_fd,
     *server = (struct server){.reactor = reactor, .report = report};
     list_init(&server->peers);
     jobs_init(&server->jobs, reactor);
+    ticker_init(&server->lazy, reactor, on_lazy);
     server->jobs.touched = touched;
     server->jobs.owner = server;
     watch_init(&server->children, reactor, fd, on_children);
@@ -239,5 +275,6 @@ void server_fini(struct server *server)
         peer_free(container_of(pos, struct peer, link));
     }
     jobs_fini(&server->jobs);
+    ticker_cancel(&server->lazy);
     watch_drop(&server->children);
 }

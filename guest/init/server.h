@@ -11,6 +11,7 @@ struct server {
     struct watch listener;
     struct watch children; /* signalfd of SIGCHLD */
     struct list peers;
+    struct ticker lazy; /* until frames that nobody waits for are sent */
     const struct report *report;
     /* A client asked for the end of the machine, and has its answer. */
     void (*shutdown)(void *owner, bool reboot);

@@ -220,24 +220,44 @@ static enum spawn_fault explain(const struct child *child, struct err *err)
     return SPAWN_INTERNAL;
 }
 
+/* Once for all: fresh pages would cost more than the rest of the call. */
+static struct child *get_child(uint8_t **ret_stack_top)
+{
+    static uint8_t *memory;
+
+    if (!memory) {
+        void *fresh = mmap(NULL, STACK_SIZE + sizeof(struct child), PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+        if (fresh == MAP_FAILED) {
+            return NULL;
+        }
+        memory = fresh;
+    }
+    *ret_stack_top = memory + STACK_SIZE;
+    return (struct child *)(void *)(memory + STACK_SIZE);
+}
+
 int spawn_start(const struct spawn *spawn, enum spawn_fault *ret_fault, struct err *err)
 {
-    size_t size = STACK_SIZE + sizeof(struct child);
-    uint8_t *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    struct child *child = (struct child *)(void *)(memory + STACK_SIZE);
+    uint8_t *stack_top = NULL;
+    struct child *child = get_child(&stack_top);
     sigset_t all;
     sigset_t old;
     int pid;
 
     *ret_fault = SPAWN_INTERNAL;
-    if (memory == MAP_FAILED) {
+    if (!child) {
         return err_sys(err, "allocate a stack");
     }
     child->spawn = spawn;
+    child->step = STEP_NONE;
+    child->code = 0;
+    child->is_there = false;
     /* No handler of ours may run in the child. */
     (void)sigfillset(&all);
     (void)sigprocmask(SIG_SETMASK, &all, &old);
-    pid = clone(child_main, memory + STACK_SIZE, CHILD_FLAGS, child);
+    pid = clone(child_main, stack_top, CHILD_FLAGS, child);
     if (pid < 0) {
         pid = err_sys(err, "create a process in the VM");
     } else if (child->code) {
@@ -246,6 +266,5 @@ int spawn_start(const struct spawn *spawn, enum spawn_fault *ret_fault, struct e
         pid = -child->code;
     }
     (void)sigprocmask(SIG_SETMASK, &old, NULL);
-    (void)munmap(memory, size);
     return pid;
 }
