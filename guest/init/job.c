@@ -332,7 +332,8 @@ static void return_credit(struct job *job, size_t written)
     job->input_credit -= credit;
     if (job->call && credit) {
         grpc_call_credit(job->call, credit);
-        touched(job);
+        /* Bulk must not wait for its window; anything else can. */
+        job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), credit > EXEC_CHUNK / 4);
     }
 }
 
