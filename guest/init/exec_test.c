@@ -129,6 +129,28 @@ TEST(exec, what_cannot_start_says_why)
     serve_stop(&serve);
 }
 
+TEST(exec, a_folder_of_path_that_is_closed_to_the_user_is_passed_over)
+{
+    static const char *const env[] = {"PATH=/tmp/ec1-exec-closed:/usr/bin", NULL};
+    static const char *const argv[] = {"no-such-command", NULL};
+    struct run run = RUN_INIT;
+    struct serve serve;
+
+    if (geteuid() != 0) {
+        SKIP("only root can start a command as another user");
+    }
+    (void)mkdir("/tmp/ec1-exec-closed", 0700);
+    serve_start(&serve);
+    run.request.argv = argv;
+    run.request.env = env;
+    run.request.user = (struct exec_user){.uid = 65534, .gid = 65534};
+    run_to_files(&serve, &run);
+    CHECK_INT(run.result.status, 127);
+    CHECK_HAS(run.result.message, "not found in the VM's PATH");
+    serve_stop(&serve);
+    (void)rmdir("/tmp/ec1-exec-closed");
+}
+
 TEST(exec, a_script_without_its_interpreter_is_not_found)
 {
     char path[] = "/tmp/ec1-script-XXXXXX";

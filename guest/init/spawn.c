@@ -99,7 +99,7 @@ static int try_exec(struct child *child)
     return code;
 }
 
-/* Search PATH as execvpe(3): go on after what is not there or not allowed, remember the latter. */
+/* Search PATH as shells do: go on after what is not there or not allowed, remember the latter. */
 static int search(struct child *child, const char *name)
 {
     int denied = 0;
@@ -112,8 +112,11 @@ static int search(struct child *child, const char *name)
         if (put > 0 && (size_t)put < sizeof(child->path)) {
             int code = try_exec(child);
 
-            if (code == EACCES || code == EISDIR) {
+            if (code == EISDIR || (code == EACCES && child->is_there)) {
                 denied = EACCES;
+            } else if (code == EACCES) {
+                /* A folder of PATH that the user may not search has not got the command: shells
+                 * say "not found". */
             } else if ((code != ENOENT && code != ENOTDIR && code != ESTALE && code != ENODEV &&
                         code != ETIMEDOUT) ||
                        child->is_there) {
