@@ -4,6 +4,9 @@
 help:
 	@echo "make          build build/ec1 and build/ec1-init"
 	@echo "make unit     unit tests (make unit/<room> for one room, / written as -)"
-	@echo "make lint     layering, format, static analysis"
+	@echo "make run      set up, build, run a first command in a VM"
+	@echo "make test     set up, build, run all tests"
+	@echo "make lint     layering, form, static analysis (make lint-full: of the tests, too)"
+	@echo "make coverage which functions the tests call; fails at 85 % or below"
 	@echo "make format   clang-format everything"
 	@echo "make MODE=san / MODE=cov / CC=clang ... any of the above in another variant"

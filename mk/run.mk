@@ -5,6 +5,8 @@
 .PHONY: run test setup-run setup-test kernel
 
 AGAIN := $(MAKE) --no-print-directory
+# As many compilers as CPUs, unless the caller said how many.
+JOBS = $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 
 setup-run:
 	@tools/setup build kernel
@@ -16,10 +18,10 @@ kernel:
 	@tools/fetch-kernel >/dev/null
 
 run: setup-run
-	@$(AGAIN) all kernel
+	@$(AGAIN) $(JOBS) all kernel
 	@tools/first-run $(O)/ec1
 
 test: setup-test
-	@$(AGAIN) all kernel
+	@$(AGAIN) $(JOBS) all kernel test-programs
 	@$(AGAIN) unit
 	@$(AGAIN) blackbox

@@ -64,9 +64,9 @@ static void open_standard_files(void)
     (void)mknod("/dev/console", S_IFCHR | 0600, makedev(5, 1));
     (void)mknod("/dev/null", S_IFCHR | 0666, makedev(1, 3));
     do {
-        fd = open("/dev/console", O_RDWR | O_NOCTTY);
+        fd = open("/dev/console", O_RDWR | O_NOCTTY); /* NOLINT(android-cloexec-open): for all */
         if (fd < 0) {
-            fd = open("/dev/null", O_RDWR);
+            fd = open("/dev/null", O_RDWR); /* NOLINT(android-cloexec-open): for all */
         }
     } while (fd >= 0 && fd <= STDERR_FILENO);
     if (fd >= 0) {
@@ -175,7 +175,8 @@ static int mount_all(const Ec1__V1__BootConfig *config, struct report *report, s
     }
     report_phase(report, "root");
     for (size_t i = 0; r == 0 && i < config->n_mounts; i++) {
-        kept[i] = mounts_keep(config->mounts[i]);
+        kept[i] = mounts_keep(config->mounts[i]); /* NOLINT(clang-analyzer-core.NullDereference): r
+                                                     is 0, so it is set */
     }
     if (r == 0) {
         r = mounts_private(report, err);
@@ -197,6 +198,7 @@ static void boot(struct init *init, const Ec1__V1__BootConfig *config, int *ret_
     struct report *report = &init->report;
     struct err err = {0};
 
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): die() does not return */
     modules_load(config->modules, config->n_modules, report);
     report_phase(report, "modules");
     *ret_listener = listen_vsock(&err);

@@ -57,7 +57,7 @@ static int run_in(const struct instance_info *info, const struct process_args *p
 int cmd_exec(int argc, char **argv)
 {
     struct exec_args args = {0};
-    struct instance_info info;
+    struct instance_info info = {0};
     struct err err = {0};
     int at = args_parse(g_exec_options, ARRAY_LEN(g_exec_options), argc, argv, &args, &err);
     int command = at + 1;
@@ -130,7 +130,7 @@ int cmd_stop(int argc, char **argv)
         return STATUS_FAILED;
     }
     for (; at < argc; at++) {
-        struct instance_info info;
+        struct instance_info info = {0};
 
         err = (struct err){0};
         if (instance_find(argv[at], &info, &err) < 0 ||

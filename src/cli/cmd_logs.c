@@ -119,7 +119,7 @@ static void show(const struct instance_info *info, const struct logs_args *args)
 int cmd_logs(int argc, char **argv)
 {
     struct logs_args args = {0};
-    struct instance_info info;
+    struct instance_info info = {0};
     struct err err = {0};
     int at = args_parse(g_options, ARRAY_LEN(g_options), argc, argv, &args, &err);
 

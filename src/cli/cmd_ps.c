@@ -191,7 +191,7 @@ static int for_each(int argc, char **argv, int at,
         return STATUS_FAILED;
     }
     for (int i = at; i < argc; i++) {
-        struct instance_info info;
+        struct instance_info info = {0};
         struct err err = {0};
 
         if (instance_find(argv[i], &info, &err) < 0 || act(&info, &err) < 0) {

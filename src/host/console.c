@@ -55,7 +55,7 @@ static void put_char(struct console *c, char ch)
         end_line(c);
     }
     if (ch != '\n' && ch != '\r') {
-        c->line[c->line_len++] = ch ? ch : ' ';
+        c->line[c->line_len++] = (char)(ch ? ch : ' ');
     }
 }
 

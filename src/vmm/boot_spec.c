@@ -165,3 +165,9 @@ void boot_spec_release(struct boot_spec *boot)
 {
     buf_fini(&boot->initramfs);
 }
+
+void boot_spec_fini(struct boot_spec *boot)
+{
+    boot_spec_release(boot);
+    buf_fini(&boot->cmdline);
+}

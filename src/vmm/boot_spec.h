@@ -14,8 +14,9 @@ struct boot_spec {
 /* The initramfs (init, modules, BootConfig) and the command line for `spec` on `kernel`. */
 int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *kernel,
                       struct boot_spec *boot, struct err *err);
-/* The initramfs is no longer needed; the command line stays for reports until the second call. */
+/* The initramfs is no longer needed; the command line stays for reports. */
 void boot_spec_release(struct boot_spec *boot);
+void boot_spec_fini(struct boot_spec *boot);
 /* The shares that BootConfig's mounts name, into `config`. */
 void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *kernel,
                       struct vm_config *config);

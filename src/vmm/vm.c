@@ -246,7 +246,7 @@ void vm_free(struct vm *vm)
     machine_free(vm->machine);
     exec_ready_close(vm->ready);
     console_free(vm->console);
-    boot_spec_release(&vm->boot);
+    boot_spec_fini(&vm->boot);
     if (vm->has_instance) {
         instance_close(&vm->instance);
     }

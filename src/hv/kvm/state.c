@@ -188,7 +188,7 @@ static int get_rest(struct kvm_vcpu *vcpu, struct cpu_state *s)
 {
     struct kvm_debugregs debug;
     struct kvm_vcpu_events events;
-    struct kvm_mp_state mp;
+    struct kvm_mp_state mp = {0};
     int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_DEBUGREGS, &debug);
 
     _Static_assert(sizeof(struct kvm_lapic_state) == CPU_LAPIC_BYTES, "one page of registers");

@@ -158,10 +158,8 @@ TEST(tsc, conversions_and_choices)
 
 static uint64_t scaled(uint64_t ticks, uint32_t mul, int8_t shift)
 {
-    __extension__ typedef unsigned __int128 u128;
-
     ticks = shift < 0 ? ticks >> -shift : ticks << shift;
-    return (uint64_t)((u128)ticks * mul >> 32);
+    return (uint64_t)((__uint128_t)ticks * mul >> 32);
 }
 
 TEST(pvclock, scale_turns_ticks_into_nanoseconds)
