@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "hv/hv.h"
 #include "hv/kvm/kvm.h"
@@ -40,7 +39,7 @@ int backend_choose(enum config_engine engine, unsigned vcpu_count,
         r = hv_kvm_ops.probe(&why);
         if (r < 0) {
             choice.ops = &hv_soft_ops;
-            if (access("/dev/kvm", F_OK) == 0) {
+            if (r == -EACCES) { /* the user can mend that; the rest is for `ec1 doctor` */
                 (void)snprintf(choice.warning, sizeof(choice.warning),
                                "using the software engine: %.200s", why.text);
             }

@@ -46,7 +46,7 @@ static void check_soft(struct host_check *c)
 
     c->name = "software engine";
     if (backend_probe(ENGINE_SOFT, &err) == 0) {
-        say(c, HOST_CHECK_OK, "runs here: x86-64 guests without /dev/kvm, one CPU each");
+        say(c, HOST_CHECK_OK, "runs here: x86-64 guests without /dev/kvm");
     } else {
         say(c, HOST_CHECK_BAD, "%.300s", err_text(&err));
     }
