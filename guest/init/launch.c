@@ -10,6 +10,8 @@
 #include "base/auto.h"
 #include "guest/init/pty.h"
 
+enum { USUAL_FILES = 1024 };
+
 /* NUL-terminated strings in one allocation, which is the list itself. */
 static char **make_strings(const ProtobufCBinaryData *items, size_t count, int *ret_code)
 {
@@ -48,15 +50,24 @@ static void free_strings(char ***list)
     free(*list);
 }
 
-static struct spawn_limit *make_limits(const Ec1__V1__ExecStart *request)
+/* The init itself holds many descriptors; commands start with the usual 1,024 unless they ask. */
+static struct spawn_limit *make_limits(const Ec1__V1__ExecStart *request, size_t *ret_count)
 {
     struct spawn_limit *limits = calloc(request->n_rlimits + 1, sizeof(*limits));
+    struct rlimit files;
+    size_t count = 0;
 
-    for (size_t i = 0; limits && i < request->n_rlimits; i++) {
-        limits[i].resource = (int)request->rlimits[i]->resource;
-        limits[i].limit = (struct rlimit){.rlim_cur = request->rlimits[i]->soft,
-                                          .rlim_max = request->rlimits[i]->hard};
+    if (limits && getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max < USUAL_FILES ? files.rlim_max : USUAL_FILES;
+        limits[count++] = (struct spawn_limit){.resource = RLIMIT_NOFILE, .limit = files};
     }
+    for (size_t i = 0; limits && i < request->n_rlimits; i++) {
+        limits[count++] = (struct spawn_limit){
+            .resource = (int)request->rlimits[i]->resource,
+            .limit = {.rlim_cur = request->rlimits[i]->soft, .rlim_max = request->rlimits[i]->hard},
+        };
+    }
+    *ret_count = count;
     return limits;
 }
 
@@ -157,7 +168,8 @@ int launch(const Ec1__V1__ExecStart *request, const char *etc, struct launched *
     int env_code;
     AUTO_CALL(free_strings) char **argv = make_strings(request->argv, request->n_argv, &argv_code);
     AUTO_CALL(free_strings) char **env = make_strings(request->env, request->n_env, &env_code);
-    AUTO_FREE struct spawn_limit *limits = make_limits(request);
+    size_t limit_count = 0;
+    AUTO_FREE struct spawn_limit *limits = make_limits(request, &limit_count);
     AUTO_FREE char *cwd =
         request->cwd.len ? strndup((const char *)request->cwd.data, request->cwd.len) : strdup("/");
     AUTO_CALL(user_fini) struct user user = {0};
@@ -183,7 +195,7 @@ int launch(const Ec1__V1__ExecStart *request, const char *etc, struct launched *
         .user = user,
         .umask = request->has_umask ? request->umask & 0777 : 022,
         .limits = limits,
-        .limit_count = request->n_rlimits,
+        .limit_count = limit_count,
         .tty = request->tty,
     };
     return start(request, &spawn, ret_launched, ret_fault, err);

@@ -39,6 +39,7 @@ static void peer_free(struct peer *peer)
     list_remove(&peer->link);
     grpc_conn_free(peer->conn);
     watch_drop(&peer->watch);
+    (void)watch_want(&peer->server->listener, EPOLLIN); /* there is a descriptor again */
     free(peer);
 }
 
@@ -168,6 +169,9 @@ static void on_listener(struct watch *watch, uint32_t events)
     struct peer *peer = fd >= 0 ? calloc(1, sizeof(*peer)) : NULL;
 
     (void)events;
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE) && !list_is_empty(&server->peers)) {
+        (void)watch_want(watch, 0); /* until a connection ends */
+    }
     if (!peer) {
         return;
     }

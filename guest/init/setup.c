@@ -123,11 +123,11 @@ static int raise_loopback(void)
     return ioctl(fd, SIOCSIFFLAGS, &request) < 0 ? -errno : 0;
 }
 
-/* What every command starts with; an exec may ask for other limits. */
+/* What commands inherit, unless an exec asks for other limits; see make_limits() for files. */
 static void set_limits(void)
 {
     const struct rlimit core = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-    const struct rlimit files = {.rlim_cur = 1024, .rlim_max = 1024 * 1024};
+    const struct rlimit files = {.rlim_cur = 1024 * 1024, .rlim_max = 1024 * 1024};
 
     (void)setrlimit(RLIMIT_CORE, &core);
     (void)setrlimit(RLIMIT_NOFILE, &files);
