@@ -1,0 +1,181 @@
+/* machine_test.c — small kernels that end in every way a machine can end, on the software engine.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "boot/fake_kernel.h"
+#include "host/console.h"
+#include "machine/backend.h"
+#include "machine/layout.h"
+#include "machine/machine.h"
+#include "tests/lib/test.h"
+
+/* What the console's watcher needs: a test's machine. */
+static struct machine *g_machine;
+
+static void on_panic(void *owner, const char *text)
+{
+    (void)owner;
+    (void)text;
+    machine_note_panic(g_machine);
+}
+
+/* A console that takes "panic" for one, and a machine whose kernel is `code`. */
+struct rig {
+    struct console *console;
+    char path[64];
+    int fd;
+};
+
+static int build(struct rig *rig, const void *code, size_t len, struct err *err)
+{
+    struct console_config quiet = {.log_fd = -1, .echo_fd = -1};
+    struct vm_config config = {
+        .engine = ENGINE_SOFT, .vcpu_count = 1, .mem_bytes = 64 * MIB, .cmdline = "test"};
+    struct buf elf = {0};
+
+    fake_elf(&elf);
+    memcpy(elf.data + 4096 + (FAKE_ENTRY - FAKE_TEXT_GPA), code, len);
+    rig->fd = fake_file(&elf, rig->path);
+    buf_fini(&elf);
+    CHECK_OK(console_new(&quiet, &rig->console, err), err);
+    CHECK_INT(console_watch(rig->console, "panic", on_panic, NULL), 0);
+    config.kernel = rig->path;
+    return machine_new(&config, console_port(rig->console), &g_machine, err);
+}
+
+static void tear_down(struct rig *rig)
+{
+    machine_free(g_machine);
+    console_free(rig->console);
+    (void)close(rig->fd);
+}
+
+static void check_end(const void *code, size_t len, enum machine_end want)
+{
+    struct rig rig;
+    struct err err = {0};
+    struct pollfd end = {.events = POLLIN};
+
+    CHECK_OK(build(&rig, code, len, &err), &err);
+    CHECK_STR(machine_engine(g_machine), "soft");
+    CHECK_INT(machine_end(g_machine), MACHINE_RUNS);
+    CHECK_OK(machine_start(g_machine, &err), &err);
+    end.fd = machine_end_fd(g_machine);
+    CHECK_INT(poll(&end, 1, 20000), 1);
+    CHECK_STR(machine_end_name(machine_end(g_machine)), machine_end_name(want));
+    machine_stop(g_machine); /* too late: the first cause stays */
+    CHECK_INT(machine_end(g_machine), want);
+    tear_down(&rig);
+}
+
+#define CHECK_END(code, want) check_end(code, sizeof(code) - 1, want)
+
+TEST(machine, the_sleep_register_powers_off)
+{
+    /* mov dx, 600h; mov al, 5 << 2 | 1 << 5; out dx, al; hlt */
+    CHECK_END("\x66\xba\x00\x06\xb0\x34\xee\xf4", MACHINE_POWEROFF);
+}
+
+TEST(machine, the_keyboard_controller_reboots)
+{
+    /* mov al, 0feh; out 64h, al; hlt */
+    CHECK_END("\xb0\xfe\xe6\x64\xf4", MACHINE_REBOOT);
+}
+
+TEST(machine, the_reset_register_reboots)
+{
+    /* mov dx, 604h; mov al, 1; out dx, al; hlt */
+    CHECK_END("\x66\xba\x04\x06\xb0\x01\xee\xf4", MACHINE_REBOOT);
+}
+
+TEST(machine, a_fault_without_handlers_is_a_triple_fault)
+{
+    /* an IDT of no length, then ud2 */
+    CHECK_END("\x6a\x00\x6a\x00\x0f\x01\x1c\x24\x0f\x0b", MACHINE_TRIPLE_FAULT);
+}
+
+TEST(machine, a_reset_after_a_panic_on_the_console_is_a_panic)
+{
+    /* mov dx, 3f8h; for each byte of "panic\n": mov al, byte; out dx, al; then the reset */
+    CHECK_END("\x66\xba\xf8\x03"
+              "\xb0p\xee\xb0"
+              "a\xee\xb0n\xee\xb0i\xee\xb0"
+              "c\xee\xb0\n\xee"
+              "\xb0\xfe\xe6\x64\xf4",
+              MACHINE_PANIC);
+}
+
+TEST(machine, a_machine_that_runs_for_ever_is_stopped)
+{
+    struct rig rig;
+    struct err err = {0};
+
+    CHECK_OK(build(&rig, "\xeb\xfe", 2, &err), &err); /* jmp $ */
+    CHECK_OK(machine_start(g_machine, &err), &err);
+    (void)usleep(20000);
+    CHECK_INT(machine_end(g_machine), MACHINE_RUNS);
+    machine_stop(g_machine);
+    CHECK_INT(machine_end(g_machine), MACHINE_STOPPED);
+    CHECK_STR(machine_why(g_machine), "");
+    tear_down(&rig);
+}
+
+TEST(machine, code_outside_memory_breaks_the_machine_and_says_why)
+{
+    struct rig rig;
+    struct err err = {0};
+    struct pollfd end = {.events = POLLIN};
+
+    /* mov eax, 0d0000000h; jmp rax: into the window of a device */
+    CHECK_OK(build(&rig, "\xb8\x00\x00\x00\xd0\xff\xe0", 7, &err), &err);
+    CHECK_OK(machine_start(g_machine, &err), &err);
+    end.fd = machine_end_fd(g_machine);
+    CHECK_INT(poll(&end, 1, 20000), 1);
+    CHECK_INT(machine_end(g_machine), MACHINE_BROKEN);
+    CHECK_HAS(machine_why(g_machine), "0xd0000000");
+    tear_down(&rig);
+}
+
+TEST(machine, what_cannot_be_built_is_refused_and_leaves_nothing)
+{
+    struct vm_config config = {.engine = ENGINE_SOFT,
+                               .vcpu_count = 1,
+                               .mem_bytes = 64 * MIB,
+                               .kernel = "/nonexistent",
+                               .cmdline = ""};
+    struct console_config quiet = {.log_fd = -1, .echo_fd = -1};
+    struct console *console = NULL;
+    struct machine *m = NULL;
+    struct err err = {0};
+
+    CHECK_OK(console_new(&quiet, &console, &err), &err);
+    CHECK_INT(machine_new(&config, console_port(console), &m, &err), -ENOENT);
+    CHECK_HAS(err.text, "/nonexistent");
+    config.share_count = 1;
+    config.shares[0] = (struct config_share){.tag = "x", .path = "/nonexistent-share"};
+    CHECK(machine_new(&config, console_port(console), &m, &err) < 0);
+    CHECK_HAS(err.text, "/nonexistent-share");
+    config.vcpu_count = 99;
+    CHECK_INT(machine_new(&config, console_port(console), &m, &err), -ERANGE);
+    CHECK(m == NULL);
+    machine_free(NULL);
+    console_free(console);
+}
+
+TEST(machine, engines_are_chosen_by_name)
+{
+    struct backend_choice choice;
+    struct err err = {0};
+
+    CHECK_OK(backend_choose(ENGINE_SOFT, 1, &choice, &err), &err);
+    CHECK_INT(backend_probe(ENGINE_SOFT, &err), 0);
+    if (backend_probe(ENGINE_KVM, &err) < 0) {
+        CHECK(backend_choose(ENGINE_KVM, 1, &choice, &err) < 0);
+        CHECK_HAS(err.text, "engine 'kvm'");
+        CHECK_OK(backend_choose(ENGINE_AUTO, 1, &choice, &err), &err);
+    }
+    CHECK(backend_choose(ENGINE_SOFT, 1000, &choice, &err) < 0);
+    CHECK_HAS(err.text, "vcpu count 1000");
+}
