@@ -25,19 +25,22 @@ static int seek_to(struct tree_file *file, uint64_t cookie)
 {
     struct tree_listing *listing = file->listing;
 
+    if (cookie > INT64_MAX) {
+        return -EINVAL; /* guest: any cookie */
+    }
     if (!listing) {
-        listing = malloc(sizeof(*listing));
+        listing = calloc(1, sizeof(*listing));
         if (!listing) {
             return -ENOMEM;
         }
         file->listing = listing;
-        listing->cookie = ~cookie;
+        listing->cookie = UINT64_MAX; /* no cookie */
     }
     if (listing->cookie == cookie && cookie != 0) {
         return 0;
     }
-    if (cookie > INT64_MAX || lseek(file->fd, (off_t)cookie, SEEK_SET) < 0) {
-        return -EINVAL; /* guest: any cookie */
+    if (lseek(file->fd, (off_t)cookie, SEEK_SET) < 0) {
+        return -EINVAL;
     }
     listing->cookie = cookie;
     listing->at = 0;
