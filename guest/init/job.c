@@ -200,7 +200,7 @@ static void maybe_free(struct job *job)
 
 static void finish(struct job *job)
 {
-    if (job->is_finished || !job->call) {
+    if (job->is_finished || !job->call || job->jobs->holds_exits) {
         return;
     }
     job->is_finished = true;

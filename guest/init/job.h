@@ -15,6 +15,8 @@ struct jobs {
     const char *etc; /* where passwd and group are: "/etc" */
     struct list running;
     struct list leftovers; /* outputs that outlived their job */
+    bool holds_exits; /* somebody in the guest ends the machine: that is the outcome, and not how
+                         commands died of it */
     /* Frames were queued for this connection; `is_urgent`: they must not wait for others. */
     void (*touched)(void *owner, struct grpc_conn *conn, bool is_urgent);
     void *owner;

@@ -227,6 +227,13 @@ static void on_shutdown(void *owner, bool reboot)
     power_begin(&init->power, reboot ? POWER_REBOOT : POWER_OFF);
 }
 
+static void on_power_signal(void *owner)
+{
+    struct init *init = owner;
+
+    init->server.jobs.holds_exits = true;
+}
+
 static int serve(struct init *init, int listener)
 {
     int r = server_init(&init->server, &init->reactor, listener, &init->report);
@@ -239,6 +246,8 @@ static int serve(struct init *init, int listener)
     init->reactor.after = after_callback;
     init->reactor.owner = init;
     power_init(&init->power, &init->reactor);
+    init->power.asked = on_power_signal;
+    init->power.owner = init;
     r = power_watch_signals(&init->power, &init->signals, &init->reactor);
     if (r < 0) {
         return r;

@@ -81,6 +81,9 @@ static void on_signal(struct watch *watch, uint32_t events)
         return;
     }
     sig = (int)info.ssi_signo;
+    if (g_power->asked && !g_power->has_begun) {
+        g_power->asked(g_power->owner);
+    }
     /* sysvinit: INT is Ctrl-Alt-Del.  busybox: TERM reboots, USR1 halts, USR2 powers off.  systemd:
      * RTMIN+3 halts, +4 powers off, +5 reboots.  A halted VM is of no use to anybody: it ends. */
     power_begin(g_power,

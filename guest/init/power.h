@@ -10,6 +10,9 @@ struct power {
     enum power_end end;
     bool has_begun;
     unsigned waited; /* steps */
+    /* A signal asks for the end, before anybody is told; may be NULL. */
+    void (*asked)(void *owner);
+    void *owner;
 };
 
 void power_init(struct power *power, struct reactor *reactor);

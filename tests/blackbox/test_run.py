@@ -42,6 +42,12 @@ def test_poweroff_and_reboot_are_told_apart(ec1, key, word):
     assert done.returncode == 125 and word in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("sig, word", [("USR2", b"power"), ("TERM", b"reboot")])
+def test_an_orderly_end_from_inside_is_the_outcome(ec1, sig, word):
+    done = ec1.run("sh", "-c", f"kill -{sig} 1; sleep 60", flags=["-u", "root"])
+    assert done.returncode == 125 and word in done.stderr, done.stderr
+
+
 def test_terminate_ends_the_command_and_the_vm(ec1):
     proc = ec1.popen("run", "--engine", ENGINE, "--", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE)
     assert proc.stdout.readline() == b"up\n"
