@@ -33,6 +33,9 @@ struct diff_case {
     struct diff_state start;
     uint8_t code[16];
     uint64_t memory_seed;
+    uint64_t target;   /* address of the memory operand */
+    uint64_t patch_at; /* 4 bytes of memory that shall be `patch`; 0: none */
+    uint32_t patch;
     bool is_compat;   /* 32-bit code segment */
     bool is_repeated; /* runs to the INT3 behind it; all others single-step */
     struct insn insn; /* as decoded */
@@ -71,6 +74,8 @@ size_t diff_form_count(void);
 bool diff_generate(struct diff_random *r, size_t index, bool is_compat, struct diff_case *ret_case);
 /* The contents of memory at the start of a case. */
 void diff_fill(uint64_t seed, uint8_t *data, size_t size);
+/* Those of DIFF_DATA. */
+void diff_fill_case(const struct diff_case *c, uint8_t *data);
 
 /* Run `count` cases in a child process.  0, or a negative errno if there can be no child. A case
  * that kills the child has vector -2. */

@@ -21,7 +21,7 @@ static bool is_testable(const struct insn_form *form)
         return false;
     }
     if (form->klass == INSN_CLASS_FPSTATE) {
-        return form->op == INSN_LDMXCSR || form->op == INSN_STMXCSR;
+        return form->op < INSN_XSAVE || form->op > INSN_XRSTORS; /* XCR0 is not the host's */
     }
     switch (form->op) {
     case INSN_RDRAND: /* not twice the same */
@@ -152,6 +152,16 @@ void diff_fill(uint64_t seed, uint8_t *data, size_t size)
         } else {
             store_le64(data + i, value);
         }
+    }
+}
+
+void diff_fill_case(const struct diff_case *c, uint8_t *data)
+{
+    uint64_t at = c->patch_at - DIFF_DATA;
+
+    diff_fill(c->memory_seed, data, DIFF_BYTES);
+    if (c->patch_at && at <= DIFF_BYTES - sizeof(c->patch)) {
+        store_le32(data + at, c->patch);
     }
 }
 
@@ -316,6 +326,9 @@ static unsigned memory_size(const struct insn *insn)
 {
     unsigned i;
 
+    if (insn->op == INSN_FXSAVE || insn->op == INSN_FXRSTOR) {
+        return 512;
+    }
     for (i = 0; i < insn->operand_count; i++) {
         if (insn->operand[i].kind == INSN_MEM && insn->operand[i].size) {
             return insn->operand[i].size;
@@ -435,6 +448,15 @@ static void set_bit_index(struct diff_random *r, struct diff_case *c)
     }
 }
 
+/* Random bytes are hardly ever an MXCSR that loads. */
+static void set_mxcsr(struct diff_random *r, struct diff_case *c)
+{
+    if ((c->insn.op == INSN_LDMXCSR || c->insn.op == INSN_FXRSTOR) && diff_chance(r, 85)) {
+        c->patch_at = c->target + (c->insn.op == INSN_FXRSTOR ? FPU_MXCSR : 0);
+        c->patch = (uint32_t)diff_next(r) & 0xffff;
+    }
+}
+
 static void random_start(struct diff_random *r, struct diff_case *c)
 {
     struct diff_state *s = &c->start;
@@ -513,7 +535,9 @@ bool diff_generate(struct diff_random *r, size_t index, bool is_compat, struct d
     set_implied(r, c);
     set_bit_index(r, c);
     if (has_memory(&c->insn)) {
-        aim(r, c, choose_target(r, memory_size(&c->insn), c->insn.mem_align));
+        c->target = choose_target(r, memory_size(&c->insn), c->insn.mem_align);
+        aim(r, c, c->target);
+        set_mxcsr(r, c);
     }
     if (is_compat) {
         narrow(c);

@@ -72,7 +72,7 @@ static void load_case(const struct diff_case *c, ucontext_t *uc)
 
     memcpy(code, c->code, c->insn.len);
     code[c->insn.len] = 0xcc;
-    diff_fill(c->memory_seed, (uint8_t *)(uintptr_t)DIFF_DATA, DIFF_BYTES);
+    diff_fill_case(c, (uint8_t *)(uintptr_t)DIFF_DATA);
     for (i = 0; i < 16; i++) {
         g[greg_of[i]] = (greg_t)c->start.gpr[i];
     }

@@ -52,6 +52,23 @@ static void need_mxcsr(struct vcpu *v, uint32_t value)
     }
 }
 
+/* ES and B follow from flags and masks. */
+static uint16_t summarise(uint16_t fsw, uint16_t fcw)
+{
+    return (uint16_t)(fsw & ~fcw & 0x3f ? fsw | 0x8080 : fsw & ~0x8080);
+}
+
+/* What loading x87 state makes of its control and status words: reserved bits of the one are fixed,
+ * ES and B of the other follow. */
+static void settle_x87(struct vcpu *v)
+{
+    uint16_t fcw = (load_le16(v->xsave + FPU_FCW) & 0x1f3fu) | 0x40;
+
+    store_le16(v->xsave + FPU_FCW, fcw);
+    store_le16(v->xsave + FPU_FSW, summarise(load_le16(v->xsave + FPU_FSW), fcw));
+    v->xsave[FPU_FTW + 1] = 0;
+}
+
 static enum ref_result fxsave(struct vcpu *v, const struct insn *insn)
 {
     unsigned len = legacy_len(v);
@@ -84,7 +101,7 @@ static enum ref_result fxrstor(struct vcpu *v, const struct insn *insn)
     }
     store_le32(area + FPU_MXCSR_MASK, FPU_MXCSR_VALID);
     memcpy(v->xsave, area, len);
-    v->xsave[FPU_FTW + 1] = 0;
+    settle_x87(v);
     return REF_NEXT;
 }
 
@@ -209,6 +226,7 @@ static enum ref_result xrstor(struct vcpu *v, const struct insn *insn)
         in_use |= XCR0_SSE;
     }
     copy_legacy(v->xsave, area, parts & in_use);
+    settle_x87(v);
     return REF_NEXT;
 }
 
@@ -222,7 +240,7 @@ static uint16_t full_tag(const uint8_t *st)
     if (exponent == 0 && mantissa == 0) {
         return 1;
     }
-    return exponent == 0x7fff || !(mantissa >> 63) ? 2 : 0;
+    return exponent == 0x7fff || exponent == 0 || !(mantissa >> 63) ? 2 : 0;
 }
 
 static uint16_t full_tags(const uint8_t *image)
@@ -263,25 +281,18 @@ static void put_env(const struct vcpu *v, uint8_t *out, unsigned width)
     put_field(out, 6, width, high);
 }
 
-/* ES and B follow from flags and masks. */
-static uint16_t summarise(uint16_t fsw, uint16_t fcw)
-{
-    return (uint16_t)(fsw & ~fcw & 0x3f ? fsw | 0x8080 : fsw & ~0x8080);
-}
-
 static void take_env(struct vcpu *v, const uint8_t *in, unsigned width)
 {
-    uint16_t fcw = load_le16(in);
-    uint16_t fsw = summarise(load_le16(in + width), fcw);
     uint16_t tags = load_le16(in + 2 * width);
     uint8_t abridged = 0;
 
     for (unsigned i = 0; i < 8; i++) {
         abridged |= (uint8_t)(((tags >> (2 * i)) & 3) != 3) << i;
     }
-    store_le16(v->xsave + FPU_FCW, fcw);
-    store_le16(v->xsave + FPU_FSW, fsw);
+    store_le16(v->xsave + FPU_FCW, load_le16(in));
+    store_le16(v->xsave + FPU_FSW, load_le16(in + width));
     store_le16(v->xsave + FPU_FTW, abridged);
+    settle_x87(v);
     memset(v->xsave + FPU_FOP, 0, FPU_MXCSR - FPU_FOP);
     store_le32(v->xsave + FPU_FIP, width == 4 ? load_le32(in + 12) : load_le16(in + 6));
     store_le32(v->xsave + FPU_FDP, width == 4 ? load_le32(in + 20) : load_le16(in + 10));
