@@ -71,7 +71,8 @@ ALU_SIZES(ALU_TEST_ONLY, test, "test")
     }
 NOT_SIZE(8)
 NOT_SIZE(16)
-NOT_SIZE(32) NOT_SIZE(64)
+NOT_SIZE(32)
+NOT_SIZE(64)
 
     /* --- handlers by operand form --- */
 

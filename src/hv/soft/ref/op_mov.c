@@ -259,7 +259,8 @@ OP_HANDLER(bswap64)
     OP_LOAD(movbe##bits##_rm, bits, op_la_base, SET##bits(v, op->dst, __builtin_bswap##bits(x))) \
     OP_STORE(movbe##bits##_mr, bits, op_la_base, x = __builtin_bswap##bits(R##bits(v, op->src)))
 MOVBE(16)
-MOVBE(32) MOVBE(64)
+MOVBE(32)
+MOVBE(64)
 
     static void lower_movbe(struct lower *lw, const struct insn *insn)
 {
