@@ -133,6 +133,23 @@ static int set_boot_timeout(void *owner, const char *text, struct err *err)
                            err);
 }
 
+/* Where a share can be in the VM: an absolute path, and not the root, which has been entered when
+ * shares are mounted. */
+static int check_mount_point(const char *text, const char *guest, struct err *err)
+{
+    if (guest[0] != '/') {
+        return err_set(err, -EINVAL, "volume '%s': the path in the VM, '%s', must be absolute",
+                       text, guest);
+    }
+    if (guest[strspn(guest, "/.")] == 0) {
+        return err_set(err, -EINVAL, "volume '%s': the path in the VM cannot be its root", text);
+    }
+    if (strchr(guest, ':')) {
+        return err_set(err, -EINVAL, "volume '%s': must be HOST:GUEST, HOST:GUEST:ro or :rw", text);
+    }
+    return 0;
+}
+
 /* "HOST:GUEST[:ro|:rw]", or "PATH[:ro]" for the same place in both. */
 static int set_volume(void *owner, const char *text, struct err *err)
 {
@@ -161,9 +178,8 @@ static int set_volume(void *owner, const char *text, struct err *err)
     if (!host) {
         return err_sys(err, "volume '%s': host path '%s'", text, copy);
     }
-    if (guest ? guest[0] != '/' : copy[0] != '/') {
-        return err_set(err, -EINVAL, "volume '%s': the path in the VM, '%s', must be absolute",
-                       text, guest ? guest : copy);
+    if (check_mount_point(text, guest ? guest : copy, err) < 0) {
+        return err->code;
     }
     args->mount_paths[slot] = TAKE_PTR(host);
     args->mount_paths[slot + 1] = strdup(guest ? guest : copy);
