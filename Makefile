@@ -10,6 +10,7 @@ include mk/flags.mk
 include mk/rooms.mk
 include mk/init.mk
 include mk/run.mk
+include mk/vm.mk
 include mk/blackbox.mk
 include mk/bench.mk
 include mk/check.mk

@@ -73,6 +73,11 @@ struct cpu_events {
     uint8_t exception_vector;
     uint8_t exception_has_error;
     uint32_t exception_error;
+    /* Taken from the local APIC or the NMI input but not yet begun: KVM's; the software engine
+     * finishes a delivery before it lets go. */
+    uint8_t nmi_injected;
+    uint8_t interrupt_pending; /* vector below */
+    uint8_t interrupt_vector;
 };
 
 struct cpu_msr {

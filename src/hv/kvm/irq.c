@@ -1,7 +1,5 @@
 /* irq.c — interrupts into the in-kernel chips, doorbells out of them. */
 #include <errno.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "hv/kvm/kvm_int.h"
 
@@ -15,50 +13,21 @@ int kvm_irq_set(struct hv_vm *hv, unsigned line, bool level)
     return kvm_ioctl_ptr(kvm_vm_of(hv)->fd, KVM_IRQ_LINE, &irq);
 }
 
-/* An eventfd whose signal is one edge on `line`; made at its first use. */
-static int irqfd_of(struct kvm_vm *vm, unsigned line)
-{
-    int fd = atomic_load_explicit(&vm->irqfds[line], memory_order_acquire) - 1;
-
-    if (fd >= 0) {
-        return fd;
-    }
-    (void)pthread_mutex_lock(&vm->lock);
-    fd = atomic_load_explicit(&vm->irqfds[line], memory_order_relaxed) - 1;
-    if (fd < 0) {
-        fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        if (fd < 0) {
-            fd = -errno;
-        } else {
-            struct kvm_irqfd irqfd = {.fd = (uint32_t)fd, .gsi = line};
-            int r = kvm_ioctl_ptr(vm->fd, KVM_IRQFD, &irqfd);
-
-            if (r < 0) {
-                (void)close(fd);
-                fd = r;
-            } else {
-                /* pairs with the acquire above */
-                atomic_store_explicit(&vm->irqfds[line], fd + 1, memory_order_release);
-            }
-        }
-    }
-    (void)pthread_mutex_unlock(&vm->lock);
-    return fd;
-}
-
+/* Up and down again by two calls: they act at once, where an irqfd would go by way of a kernel
+ * worker.  Under a lock: of two threads that pulse the same line, one must not raise it while the
+ * other has it up, for then there is no second edge. */
 int kvm_irq_pulse(struct hv_vm *hv, unsigned line)
 {
-    uint64_t one = 1;
-    int fd;
+    struct kvm_vm *vm = kvm_vm_of(hv);
+    int r;
 
-    if (line >= HV_IRQ_LINES) {
-        return -EINVAL;
+    (void)pthread_mutex_lock(&vm->pulse_lock);
+    r = kvm_irq_set(hv, line, true);
+    if (r == 0) {
+        r = kvm_irq_set(hv, line, false);
     }
-    fd = irqfd_of(kvm_vm_of(hv), line);
-    if (fd < 0) {
-        return fd;
-    }
-    return write(fd, &one, sizeof(one)) < 0 && errno != EAGAIN ? -errno : 0;
+    (void)pthread_mutex_unlock(&vm->pulse_lock);
+    return r;
 }
 
 int kvm_msi(struct hv_vm *hv, uint64_t address, uint32_t data)

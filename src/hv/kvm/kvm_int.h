@@ -12,10 +12,9 @@ struct kvm_vm {
     struct hv_config config;
     int dev_fd; /* /dev/kvm */
     int fd;
-    int run_bytes;                    /* size of the shared struct kvm_run */
-    struct kvm_cpuid2 *cpuid;         /* what KVM supports, for all vCPUs to start from */
-    pthread_mutex_t lock;             /* guards the creation of irqfds */
-    _Atomic int irqfds[HV_IRQ_LINES]; /* eventfd + 1; 0: not yet */
+    int run_bytes;            /* size of the shared struct kvm_run */
+    struct kvm_cpuid2 *cpuid; /* what KVM supports, for all vCPUs to start from */
+    pthread_mutex_t pulse_lock;
 };
 
 struct kvm_vcpu {
@@ -26,6 +25,7 @@ struct kvm_vcpu {
     struct kvm_run *run;
     _Atomic int tid;     /* of the thread in vcpu_run, 0 before the first */
     _Atomic bool kicked; /* set by kick, taken by run */
+    bool io_pending;     /* the guest's last access was served but KVM has not taken the answer */
     char why[200];
 };
 

@@ -1,4 +1,9 @@
-/* state.c — struct cpu_state in and out of KVM's many small structs. */
+/* state.c — struct cpu_state in and out of KVM's many small structs.
+ *
+ * The order matters.  Out: KVM_GET_MP_STATE first, it makes KVM take a waiting INIT or SIPI; the
+ * events last, what precedes may settle some.  In: APIC base before the APIC, the APIC (whose timer
+ * mode counts) before the deadline MSR, the TSC before the deadline, the events last.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,26 +14,46 @@
 #include "x86/msr.h"
 
 /* MSRs that a guest can change and that no other struct carries.  Those that this host's KVM does
- * not know are skipped. */
-static const uint32_t g_msrs[] = {
-    MSR_TSC,
-    MSR_TSC_AUX,
-    MSR_STAR,
-    MSR_LSTAR,
-    MSR_CSTAR,
-    MSR_SFMASK,
-    MSR_KERNEL_GS_BASE,
-    MSR_SYSENTER_CS,
-    MSR_SYSENTER_ESP,
-    MSR_SYSENTER_EIP,
-    MSR_PAT,
-    MSR_MISC_ENABLE,
-    MSR_MTRR_DEF_TYPE,
-    MSR_TSC_DEADLINE,
-    MSR_KVM_WALL_CLOCK,
-    MSR_KVM_SYSTEM_TIME,
-    MSR_KVM_WALL_CLOCK_NEW,
-    MSR_KVM_SYSTEM_TIME_NEW,
+ * not know are skipped.  The machine-check banks are left out: nobody injects machine checks. */
+static const struct {
+    uint32_t first;
+    uint32_t count;
+} g_msrs[] = {
+    {MSR_TSC, 1},
+    {MSR_TSC_ADJUST, 1},
+    {MSR_TSC_AUX, 1},
+    {MSR_STAR, 1},
+    {MSR_LSTAR, 1},
+    {MSR_CSTAR, 1},
+    {MSR_SFMASK, 1},
+    {MSR_KERNEL_GS_BASE, 1},
+    {MSR_SYSENTER_CS, 3},
+    {MSR_FEATURE_CONTROL, 1},
+    {MSR_SPEC_CTRL, 1},
+    {MSR_AMD_VIRT_SPEC_CTRL, 1},
+    {MSR_UMWAIT_CONTROL, 1},
+    {MSR_TSX_CTRL, 1},
+    {MSR_MISC_FEATURES, 1},
+    {MSR_MISC_ENABLE, 1},
+    {MSR_DEBUGCTL, 1},
+    {MSR_XFD, 2},
+    {MSR_XSS, 1},
+    {MSR_AMD_HWCR, 1},
+    {MSR_AMD_DE_CFG, 1},
+    {MSR_PAT, 1},
+    {MSR_MTRR_PHYS_BASE0, 16},
+    {MSR_MTRR_FIX64K_00000, 1},
+    {MSR_MTRR_FIX16K_80000, 2},
+    {MSR_MTRR_FIX4K_C0000, 8},
+    {MSR_MTRR_DEF_TYPE, 1},
+    {MSR_PERFEVTSEL0, 8},
+    {MSR_PMC0, 8},
+    {MSR_FIXED_CTR0, 3},
+    {MSR_FIXED_CTR_CTRL, 1},
+    {MSR_GLOBAL_CTRL, 1},
+    {MSR_AMD_PERF_CTL0, 12},
+    {MSR_KVM_WALL_CLOCK_NEW, 7}, /* the old pair are other names of these */
+    {MSR_TSC_DEADLINE, 1},
 };
 
 /* One MSR as KVM_GET_MSRS and KVM_SET_MSRS take it: a head and, right behind it, one entry. */
@@ -170,6 +195,8 @@ static int get_fpu(struct kvm_vcpu *vcpu, struct cpu_state *s)
     struct kvm_xcrs xcrs = {0};
     int r;
 
+    /* Only components that a process must ask its kernel for (AMX) would need more
+     * (KVM_CAP_XSAVE2), and we never ask. */
     _Static_assert(sizeof(struct kvm_xsave) == CPU_XSAVE_BYTES, "one XSAVE area");
     r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_XSAVE, s->xsave);
     if (r == 0) {
@@ -184,41 +211,69 @@ static int get_fpu(struct kvm_vcpu *vcpu, struct cpu_state *s)
     return r;
 }
 
-static int get_rest(struct kvm_vcpu *vcpu, struct cpu_state *s)
+static int get_run_state(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    struct kvm_mp_state mp = {0};
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MP_STATE, &mp);
+
+    if (r == 0) {
+        s->run_state = mp.mp_state == KVM_MP_STATE_HALTED     ? CPU_HALTED
+                       : mp.mp_state == KVM_MP_STATE_RUNNABLE ? CPU_RUNNABLE
+                                                              : CPU_WAIT_FOR_SIPI;
+    }
+    return r;
+}
+
+static int get_debug_lapic(struct kvm_vcpu *vcpu, struct cpu_state *s)
 {
     struct kvm_debugregs debug;
-    struct kvm_vcpu_events events;
-    struct kvm_mp_state mp = {0};
     int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_DEBUGREGS, &debug);
 
     _Static_assert(sizeof(struct kvm_lapic_state) == CPU_LAPIC_BYTES, "one page of registers");
     if (r == 0) {
-        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
-    }
-    if (r == 0) {
-        r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MP_STATE, &mp);
-    }
-    if (r == 0) {
+        memcpy(s->dr, debug.db, sizeof(debug.db));
+        s->dr[6] = debug.dr6;
+        s->dr[7] = debug.dr7;
         r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_LAPIC, s->lapic);
     }
+    return r;
+}
+
+static void get_msrs(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(g_msrs); i++) {
+        for (uint32_t j = 0; j < g_msrs[i].count && s->msr_count < CPU_MSR_MAX; j++) {
+            struct cpu_msr *msr = &s->msr[s->msr_count];
+
+            if (get_msr(vcpu, g_msrs[i].first + j, &msr->value) == 0) {
+                msr->index = g_msrs[i].first + j;
+                s->msr_count++;
+            }
+        }
+    }
+}
+
+static int get_events(struct kvm_vcpu *vcpu, struct cpu_state *s)
+{
+    struct kvm_vcpu_events events;
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
+
     if (r < 0) {
         return r;
     }
-    memcpy(s->dr, debug.db, sizeof(debug.db));
-    s->dr[6] = debug.dr6;
-    s->dr[7] = debug.dr7;
     s->events = (struct cpu_events){
         .interrupt_shadow = events.interrupt.shadow,
         .nmi_blocked = events.nmi.masked,
         .nmi_pending = events.nmi.pending,
+        .nmi_injected = events.nmi.injected,
         .exception_pending = events.exception.injected,
         .exception_vector = events.exception.nr,
         .exception_has_error = events.exception.has_error_code,
         .exception_error = events.exception.error_code,
+        /* a software interrupt is not taken from anywhere: its INT instruction runs again */
+        .interrupt_pending = events.interrupt.injected && !events.interrupt.soft,
+        .interrupt_vector = events.interrupt.nr,
     };
-    s->run_state = mp.mp_state == KVM_MP_STATE_HALTED     ? CPU_HALTED
-                   : mp.mp_state == KVM_MP_STATE_RUNNABLE ? CPU_RUNNABLE
-                                                          : CPU_WAIT_FOR_SIPI;
     return 0;
 }
 
@@ -226,21 +281,20 @@ int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state)
 {
     struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
     struct cpu_state *s = calloc(1, sizeof(*s));
-    int r = s ? get_regs(vcpu, s) : -ENOMEM;
+    int r = s ? get_run_state(vcpu, s) : -ENOMEM;
 
+    if (r == 0) {
+        r = get_regs(vcpu, s);
+    }
     if (r == 0) {
         r = get_fpu(vcpu, s);
     }
     if (r == 0) {
-        r = get_rest(vcpu, s);
+        r = get_debug_lapic(vcpu, s);
     }
-    for (size_t i = 0; r == 0 && i < ARRAY_LEN(g_msrs); i++) {
-        struct cpu_msr *msr = &s->msr[s->msr_count];
-
-        if (get_msr(vcpu, g_msrs[i], &msr->value) == 0) {
-            msr->index = g_msrs[i];
-            s->msr_count++;
-        }
+    if (r == 0) {
+        get_msrs(vcpu, s);
+        r = get_events(vcpu, s);
     }
     if (r == 0) {
         memcpy(ret_state, s, sizeof(*s));
@@ -285,53 +339,89 @@ static int set_fpu(struct kvm_vcpu *vcpu, const struct cpu_state *s)
     return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_XSAVE, s->xsave);
 }
 
-static int set_rest(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+static int set_run_state(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    /* INIT_RECEIVED, not UNINITIALIZED: KVM takes a SIPI only in the former. */
+    struct kvm_mp_state mp = {.mp_state = s->run_state == CPU_HALTED ? KVM_MP_STATE_HALTED
+                                          : s->run_state == CPU_RUNNABLE
+                                              ? KVM_MP_STATE_RUNNABLE
+                                              : KVM_MP_STATE_INIT_RECEIVED};
+
+    return kvm_ioctl_ptr(vcpu->fd, KVM_SET_MP_STATE, &mp);
+}
+
+static int set_debug_lapic(struct kvm_vcpu *vcpu, const struct cpu_state *s)
 {
     struct kvm_debugregs debug = {.dr6 = s->dr[6], .dr7 = s->dr[7]};
+    int r;
+
+    memcpy(debug.db, s->dr, sizeof(debug.db));
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
+    /* A state that names no APIC version (offset 30H) carries no APIC: keep the one of power-on. */
+    if (r == 0 && load_le32(s->lapic + APIC_VERSION) != 0) {
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, s->lapic);
+    }
+    return r;
+}
+
+/* The deadline goes last, whatever the order in the state; 0 into an MSR that KVM lacks is no loss.
+ */
+static int set_msrs(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    const struct cpu_msr *deadline = NULL;
+    unsigned count = s->msr_count < CPU_MSR_MAX ? s->msr_count : CPU_MSR_MAX;
+
+    for (unsigned i = 0; i < count; i++) {
+        const struct cpu_msr *msr = &s->msr[i];
+        int r;
+
+        if (msr->index == MSR_TSC_DEADLINE) {
+            deadline = msr;
+            continue;
+        }
+        r = set_msr(vcpu, msr->index, msr->value);
+        if (r < 0 && !(r == -EINVAL && msr->value == 0)) {
+            return r;
+        }
+    }
+    return deadline ? set_msr(vcpu, deadline->index, deadline->value) : 0;
+}
+
+static int set_events(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
     struct kvm_vcpu_events events = {
+        .interrupt.injected = s->events.interrupt_pending,
+        .interrupt.nr = s->events.interrupt_vector,
         .interrupt.shadow = s->events.interrupt_shadow,
         .nmi.masked = s->events.nmi_blocked,
         .nmi.pending = s->events.nmi_pending,
+        .nmi.injected = s->events.nmi_injected,
         .exception.injected = s->events.exception_pending,
         .exception.nr = s->events.exception_vector,
         .exception.has_error_code = s->events.exception_has_error,
         .exception.error_code = s->events.exception_error,
         .flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
     };
-    struct kvm_mp_state mp = {.mp_state = s->run_state == CPU_HALTED ? KVM_MP_STATE_HALTED
-                                          : s->run_state == CPU_RUNNABLE
-                                              ? KVM_MP_STATE_RUNNABLE
-                                              : KVM_MP_STATE_UNINITIALIZED};
-    int r = 0;
 
-    memcpy(debug.db, s->dr, sizeof(debug.db));
-    /* A state that names no APIC version (offset 30H) carries no APIC: keep the one of power-on. */
-    if (load_le32(s->lapic + 0x30) != 0) {
-        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, s->lapic);
-    }
-    if (r == 0) {
-        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
-    }
-    if (r == 0) {
-        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MP_STATE, &mp);
-    }
-    return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
+    return kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
 }
 
 int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state)
 {
     struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
-    int r = set_regs(vcpu, state);
+    int r = set_run_state(vcpu, state);
 
+    if (r == 0) {
+        r = set_regs(vcpu, state);
+    }
     if (r == 0) {
         r = set_fpu(vcpu, state);
     }
-    /* Before the deadline timer's MSR, which needs the APIC's mode. */
     if (r == 0) {
-        r = set_rest(vcpu, state);
+        r = set_debug_lapic(vcpu, state);
     }
-    for (unsigned i = 0; r == 0 && i < state->msr_count && i < CPU_MSR_MAX; i++) {
-        r = set_msr(vcpu, state->msr[i].index, state->msr[i].value);
+    if (r == 0) {
+        r = set_msrs(vcpu, state);
     }
-    return r;
+    return r < 0 ? r : set_events(vcpu, state);
 }

@@ -3,7 +3,13 @@
  * Theory of operation.  A kick must end the current or the next KVM_RUN.  It sets `kicked` and
  * `immediate_exit`, then sends a signal with an empty handler to the thread that runs the vCPU: a
  * thread inside KVM_RUN is interrupted by the signal, one that is about to enter returns at once
- * because of `immediate_exit`.
+ * because of `immediate_exit`.  The run loop clears `immediate_exit` before it looks at `kicked`,
+ * so a kick between the two is not lost.
+ *
+ * An access that the client has served is complete only when KVM_RUN has been entered again
+ * (Documentation/virt/kvm/api.rst, 5, "exit reasons"): before, RIP still stands at the instruction.
+ * A kicked vCPU with such an access enters once more, with `immediate_exit` set, so that no guest
+ * instruction runs and vcpu_get sees a state between two instructions.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,6 +23,7 @@
 
 #include "hv/kvm/kvm.h"
 #include "hv/kvm/kvm_int.h"
+#include "x86/apic.h"
 
 #define KICK_SIGNAL SIGRTMIN
 
@@ -32,20 +39,20 @@ int kvm_kick_init(struct err *err)
     return sigaction(KICK_SIGNAL, &action, NULL) < 0 ? err_sys(err, "install the kick signal") : 0;
 }
 
-/* Firmware wires LINT0 to the PIC and LINT1 to NMI (MP specification 1.4, 3.6.2.2, virtual wire
- * mode). */
+/* LINT1 is NMI, as firmware leaves it (MP specification 1.4, 3.6.2.2); LINT0, where a PC has its
+ * 8259, stays masked, for there is none (see route_lines). */
 static int set_lint(struct kvm_vcpu *vcpu)
 {
     struct kvm_lapic_state lapic;
-    uint32_t lint0 = 0x700; /* ExtINT (SDM volume 3, 11.5.1) */
-    uint32_t lint1 = 0x400; /* NMI */
+    uint32_t lint0 = APIC_LVT_MASKED;
+    uint32_t lint1 = APIC_NMI << APIC_DELIVERY_SHIFT;
     int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_LAPIC, &lapic);
 
     if (r < 0) {
         return r;
     }
-    memcpy(lapic.regs + 0x350, &lint0, 4);
-    memcpy(lapic.regs + 0x360, &lint1, 4);
+    memcpy(lapic.regs + APIC_LVT_LINT0, &lint0, 4);
+    memcpy(lapic.regs + APIC_LVT_LINT1, &lint1, 4);
     return kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, &lapic);
 }
 
@@ -168,13 +175,34 @@ static enum hv_exit broken(struct kvm_vcpu *vcpu)
 static bool serve(struct kvm_vcpu *vcpu, enum hv_exit *exit)
 {
     switch (vcpu->run->exit_reason) {
-    case KVM_EXIT_IO: serve_pio(vcpu); return false;
-    case KVM_EXIT_MMIO: serve_mmio(vcpu); return false;
+    case KVM_EXIT_IO:
+        serve_pio(vcpu);
+        vcpu->io_pending = true;
+        return false;
+    case KVM_EXIT_MMIO:
+        serve_mmio(vcpu);
+        vcpu->io_pending = true;
+        return false;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN: return false;
     case KVM_EXIT_SHUTDOWN: *exit = HV_EXIT_TRIPLE_FAULT; return true;
     default: *exit = broken(vcpu); return true;
     }
+}
+
+/* Is it time to leave?  If not, immediate_exit is as the next KVM_RUN needs it. */
+static bool take_kick(struct kvm_vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    if (!atomic_load_explicit(&vcpu->kicked, memory_order_seq_cst)) {
+        return false;
+    }
+    if (vcpu->io_pending) {
+        __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        return false;
+    }
+    atomic_store_explicit(&vcpu->kicked, false, memory_order_seq_cst);
+    return true;
 }
 
 int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
@@ -185,12 +213,12 @@ int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
     for (;;) {
         int r;
 
-        if (atomic_exchange_explicit(&vcpu->kicked, false, memory_order_seq_cst)) {
-            __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        if (take_kick(vcpu)) {
             *ret_exit = HV_EXIT_KICKED;
             return 0;
         }
         r = ioctl(vcpu->fd, KVM_RUN, 0);
+        vcpu->io_pending = false;
         if (r < 0) {
             if (errno == EINTR || errno == EAGAIN) {
                 continue;

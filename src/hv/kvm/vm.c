@@ -74,7 +74,7 @@ static int check_dev(int fd, struct err *err)
     } needed[] = {
         {KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"},
         {KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP"},
-        {KVM_CAP_IRQFD, "KVM_CAP_IRQFD"},
+        {KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING"},
         {KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD"},
         {KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID"},
         {KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"},
@@ -82,6 +82,9 @@ static int check_dev(int fd, struct err *err)
         {KVM_CAP_VCPU_EVENTS, "KVM_CAP_VCPU_EVENTS"},
         {KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI"},
         {KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"},
+        {KVM_CAP_XCRS, "KVM_CAP_XCRS"},
+        {KVM_CAP_DEBUGREGS, "KVM_CAP_DEBUGREGS"},
+        {KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER"},
     };
     int version = kvm_ioctl(fd, KVM_GET_API_VERSION, 0);
     int r = check_module(err);
@@ -131,6 +134,25 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
     return 0;
 }
 
+/* Lines go to the I/O APIC and nowhere else.  KVM's in-kernel chips bring a pair of 8259s too, and
+ * by default a line reaches both: no guest of ours is told of the 8259s, so nobody would mask them.
+ */
+static int route_lines(struct kvm_vm *vm)
+{
+    struct {
+        struct kvm_irq_routing head;
+        struct kvm_irq_routing_entry entries[HV_IRQ_LINES];
+    } routing = {.head.nr = HV_IRQ_LINES};
+
+    for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
+        routing.entries[i] = (struct kvm_irq_routing_entry){.gsi = i,
+                                                            .type = KVM_IRQ_ROUTING_IRQCHIP,
+                                                            .u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC,
+                                                            .u.irqchip.pin = i};
+    }
+    return kvm_ioctl_ptr(vm->fd, KVM_SET_GSI_ROUTING, &routing);
+}
+
 static int set_up(struct kvm_vm *vm, struct err *err)
 {
     uint64_t identity = IDENTITY_ADDR;
@@ -156,6 +178,9 @@ static int set_up(struct kvm_vm *vm, struct err *err)
     if (r == 0) {
         r = kvm_ioctl(vm->fd, KVM_CREATE_IRQCHIP, 0);
     }
+    if (r == 0) {
+        r = route_lines(vm);
+    }
     if (r < 0 || vm->run_bytes < (int)sizeof(struct kvm_run)) {
         return err_set(err, r < 0 ? r : -EIO, "KVM: set up a VM: %s", strerror(r < 0 ? -r : EIO));
     }
@@ -167,20 +192,13 @@ static void kvm_vm_free(struct hv_vm *hv)
 {
     struct kvm_vm *vm = kvm_vm_of(hv);
 
-    for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
-        int fd = atomic_load_explicit(&vm->irqfds[i], memory_order_relaxed) - 1;
-
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-    }
     if (vm->fd >= 0) {
         (void)close(vm->fd);
     }
     if (vm->dev_fd >= 0) {
         (void)close(vm->dev_fd);
     }
-    (void)pthread_mutex_destroy(&vm->lock);
+    (void)pthread_mutex_destroy(&vm->pulse_lock);
     free(vm->cpuid);
     free(vm);
 }
@@ -197,7 +215,7 @@ static int kvm_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, str
     vm->config = *config;
     vm->fd = -1;
     vm->dev_fd = -1;
-    (void)pthread_mutex_init(&vm->lock, NULL);
+    (void)pthread_mutex_init(&vm->pulse_lock, NULL);
     r = kvm_kick_init(err);
     if (r == 0) {
         r = set_up(vm, err);
