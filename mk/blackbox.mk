@@ -2,6 +2,8 @@
 
 .PHONY: blackbox blackbox-soft blackbox-kvm
 
+# Does /dev/kvm work here?
+HAS_KVM = $(O)/ec1 doctor --json | tr -d '\n' | grep -q '"/dev/kvm",[^}]*"ok"'
 PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider -q
 
 blackbox: blackbox-soft blackbox-kvm
@@ -18,7 +20,7 @@ KVM_RUNS := streams or panic or poweroff or detached or timeout
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
 
 blackbox-kvm: all kernel $(O)/test/vm
-	@if $(O)/ec1 doctor --json | tr -d '\n' | grep -q '"/dev/kvm",[^}]*"ok"'; then set -x; \
+	@if $(HAS_KVM); then set -x; \
 	    $(O)/test/vm --engine kvm && \
 	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/blackbox; \
 	else set -x; \
