@@ -139,18 +139,22 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
  */
 static int route_lines(struct kvm_vm *vm)
 {
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[HV_IRQ_LINES];
-    } routing = {.head.nr = HV_IRQ_LINES};
+    AUTO_FREE struct kvm_irq_routing *routing =
+        calloc(1, sizeof(*routing) + HV_IRQ_LINES * sizeof(routing->entries[0]));
 
-    for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
-        routing.entries[i] = (struct kvm_irq_routing_entry){.gsi = i,
-                                                            .type = KVM_IRQ_ROUTING_IRQCHIP,
-                                                            .u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC,
-                                                            .u.irqchip.pin = i};
+    if (!routing) {
+        return -ENOMEM;
     }
-    return kvm_ioctl_ptr(vm->fd, KVM_SET_GSI_ROUTING, &routing);
+    routing->nr = HV_IRQ_LINES;
+    for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
+        struct kvm_irq_routing_entry *entry = &routing->entries[i];
+
+        entry->gsi = i;
+        entry->type = KVM_IRQ_ROUTING_IRQCHIP;
+        entry->u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+        entry->u.irqchip.pin = i;
+    }
+    return kvm_ioctl_ptr(vm->fd, KVM_SET_GSI_ROUTING, routing);
 }
 
 static int set_up(struct kvm_vm *vm, struct err *err)
