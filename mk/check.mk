@@ -62,6 +62,8 @@ format:
 
 # Which functions the tests call, by room: unit tests, then a user's commands on the software engine.
 COVERAGE_MINIMUM := 85
+# Random instructions: enough for most handlers of hv/soft/ref, each of which is one form of an instruction.
+COVERAGE_CASES := 60000
 
 coverage: setup-test
 	@$(AGAIN) MODE=cov coverage-run
@@ -69,7 +71,7 @@ coverage: setup-test
 coverage-run:
 	@find $(O) -name '*.gcda' -delete 2>/dev/null || true
 	@$(AGAIN) $(JOBS) all kernel test-programs
-	@$(AGAIN) unit
+	@EC1_DIFF_CASES=$(COVERAGE_CASES) $(AGAIN) unit
 	@$(AGAIN) blackbox-soft
 	@tools/function-coverage $(O) $(COVERAGE_MINIMUM)
 

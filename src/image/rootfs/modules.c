@@ -39,7 +39,7 @@ static bool is_module(const char *path, size_t len, const char *name)
     size_t i = 0;
 
     for (; name[i] && i < left; i++) {
-        char a = base[i] == '-' ? '_' : base[i];
+        char a = (char)(base[i] == '-' ? '_' : base[i]);
 
         if (a != name[i]) {
             return false;

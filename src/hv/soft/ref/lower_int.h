@@ -35,6 +35,12 @@ static inline unsigned lower_log2(unsigned size)
     return size ? (unsigned)__builtin_ctz(size) : 0;
 }
 
+/* 0, 1, 2 for 2, 4, 8: for tables of operations that have no form for bytes. */
+static inline unsigned lower_wide(unsigned size)
+{
+    return size == 8 ? 2 : size == 4;
+}
+
 /* Run `fn` of this type as an op that returns to the loop: everything that is not worth a handler
  * of its own.  v->rip is at the instruction. */
 typedef enum ref_result (*ref_insn_fn)(struct vcpu *v, const struct insn *insn);

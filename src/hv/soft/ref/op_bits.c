@@ -144,7 +144,7 @@ static void lower_bt(struct lower *lw, const struct insn *insn)
         ea = form ? lower_bt_ea(lw, insn, size) : lower_mem(lw, insn, size, true);
         form += 2;
     }
-    op = lower_emit(lw, bt_table[insn->op - INSN_BT][lower_log2(size) - 1][form]);
+    op = lower_emit(lw, bt_table[insn->op - INSN_BT][lower_wide(size)][form]);
     lower_set_ea(op, &ea);
     op->imm = (uint64_t)insn->imm;
     op->dst = lower_reg(&insn->operand[0]);

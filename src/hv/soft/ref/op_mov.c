@@ -83,7 +83,7 @@ static const op_fn sx_table[3][3][3] = {EXTEND_ROW(sx, 8), EXTEND_ROW(sx, 16), E
 static void lower_extend(struct lower *lw, const struct insn *insn)
 {
     const struct insn_operand *s = &insn->operand[1];
-    unsigned from = lower_log2(s->size), to = lower_log2(insn->operand[0].size) - 1, form = 0;
+    unsigned from = lower_log2(s->size), to = lower_wide(insn->operand[0].size), form = 0;
     struct lower_ea ea = {0};
     struct op *op;
 
@@ -208,7 +208,7 @@ static void lower_cmov(struct lower *lw, const struct insn *insn)
 
     if (insn->operand[1].kind == INSN_MEM) {
         ea = lower_mem(lw, insn, size, true);
-        fn = from_mem[lower_log2(size) - 1];
+        fn = from_mem[lower_wide(size)];
     } else {
         fn = size == 2 ? cmov16_r : cmov_table[size == 8][insn->cond & 15];
     }
@@ -268,7 +268,7 @@ MOVBE(64)
                                       {movbe16_mr, movbe32_mr, movbe64_mr}};
     unsigned size = insn->operand[0].size;
     struct lower_ea ea = lower_mem(lw, insn, size, true);
-    struct op *op = lower_emit(lw, table[insn->operand[0].kind == INSN_MEM][lower_log2(size) - 1]);
+    struct op *op = lower_emit(lw, table[insn->operand[0].kind == INSN_MEM][lower_wide(size)]);
 
     lower_set_ea(op, &ea);
     op->dst = lower_reg(&insn->operand[0]);
@@ -370,7 +370,7 @@ static op_fn pick_simple(const struct insn *insn)
 {
     static const op_fn widen[] = {cbw, cwde, cdqe}, sign[] = {cwd, cdq, cqo};
     static const op_fn swap[] = {bswap16, bswap32, bswap64};
-    unsigned size = lower_log2(insn->opsize) - 1;
+    unsigned size = lower_wide(insn->opsize);
 
     switch (insn->op) {
     case INSN_BSWAP: return swap[size];

@@ -222,7 +222,7 @@ static void lower_imul2(struct lower *lw, const struct insn *insn)
         ea = lower_mem(lw, insn, size, true);
         form += 2;
     }
-    op = lower_emit(lw, imul2_table[lower_log2(size) - 1][form]);
+    op = lower_emit(lw, imul2_table[lower_wide(size)][form]);
     lower_set_ea(op, &ea);
     op->imm = (uint64_t)insn->imm;
     op->dst = lower_reg(&insn->operand[0]);
