@@ -514,7 +514,6 @@ TEST(client, ctrl_c_twice_ends_a_vm_that_does_not_answer)
     pthread_t thread;
     int fds[2];
 
-    (void)signal(SIGINT, SIG_DFL); /* a background job starts with it ignored, and that is respected */
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     request.argv = argv;
     request.forward_signals = true;

@@ -1,4 +1,5 @@
 /* main.c — run every test that registered itself, or those whose name contains argv[1]. */
+#include <signal.h>
 #include <stdlib.h>
 
 #include "tests/lib/test.h"
@@ -18,6 +19,9 @@ int main(int argc, char **argv)
 {
     char filter[256];
 
+    /* Shells start background jobs with these ignored, which is inherited and respected. */
+    (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGQUIT, SIG_DFL);
     if (argc > 1) {
         (void)snprintf(filter, sizeof(filter), "*%s*", argv[1]);
         cmocka_set_test_filter(filter);
