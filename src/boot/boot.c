@@ -184,6 +184,25 @@ static int check_memory(const struct mem_map *mem, struct err *err)
     return 0;
 }
 
+/* Linux with hardware-reduced ACPI and without `reboot=` ends in real mode at the BIOS's reset
+ * vector; ours is no more than the reset register. */
+static int write_reset(const struct boot_config *config, struct err *err)
+{
+    const uint16_t port = (uint16_t)(config->acpi->power_port + 4);
+    const uint8_t code[] = {0xb0,
+                            1, /* mov al, 1 */
+                            0xba,
+                            (uint8_t)port,
+                            (uint8_t)(port >> 8), /* mov dx, port */
+                            0xee,
+                            0xf4}; /* out dx, al; hlt */
+    int r = mem_write(config->mem, GPA(BOOT_RESET), code, sizeof(code));
+
+    return r < 0 ? err_set(err, r, "reset vector: no memory at 0x%llx",
+                           (unsigned long long)BOOT_RESET)
+                 : 0;
+}
+
 int boot_load(const struct boot_config *config, struct cpu_state *ret_state, struct err *err)
 {
     struct zeropage zp = {
@@ -195,7 +214,7 @@ int boot_load(const struct boot_config *config, struct cpu_state *ret_state, str
         (r = write_cmdline(config, err)) < 0 ||
         (r = acpi_write(config->acpi, config->mem, GPA(BOOT_ACPI), BOOT_ACPI_LEN, err)) < 0 ||
         (r = zeropage_write(&zp, config->mem, err)) < 0 || (r = write_gdt(config->mem, err)) < 0 ||
-        (r = write_page_tables(config->mem, err)) < 0) {
+        (r = write_page_tables(config->mem, err)) < 0 || (r = write_reset(config, err)) < 0) {
         return r;
     }
     set_entry(ret_state, config->kernel->elf.entry);

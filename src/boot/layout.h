@@ -7,6 +7,7 @@
  *   0x20000  command line    64 KiB
  *   0x9fc00  end of low RAM  where a PC's extended BIOS data area begins
  *   0xe0000  ACPI            where kernels without acpi_rsdp_addr look for the RSDP
+ *   0xffff0  reset vector    where a kernel jumps that wants the BIOS to reboot
  *
  * Linux copies zero page and command line before it uses any memory, and leaves the page tables as
  * soon as it has its own.
@@ -24,7 +25,8 @@
 #define BOOT_LOW_RAM_END UINT64_C(0x9fc00)
 #define BOOT_ACPI        UINT64_C(0xe0000)
 #define BOOT_LOW_END     UINT64_C(0x100000)
-#define BOOT_ACPI_LEN    (BOOT_LOW_END - BOOT_ACPI)
+#define BOOT_RESET       UINT64_C(0xffff0)
+#define BOOT_ACPI_LEN    (BOOT_RESET - BOOT_ACPI)
 
 /* Identity-mapped at entry: everything that boot/ places is below. */
 #define BOOT_MAPPED (4 * GIB)

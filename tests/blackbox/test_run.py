@@ -48,6 +48,11 @@ def test_an_orderly_end_from_inside_is_the_outcome(ec1, sig, word):
     assert done.returncode == 125 and word in done.stderr, done.stderr
 
 
+def test_a_reboot_by_way_of_the_bios_is_a_reboot(ec1):
+    done = ec1.run("sh", "-c", SYSRQ.format("b"), flags=["-u", "root", "-a", "reboot=b"])
+    assert done.returncode == 125 and b"reboot" in done.stderr, done.stderr
+
+
 def test_terminate_ends_the_command_and_the_vm(ec1):
     proc = ec1.popen("run", "--engine", ENGINE, "--", "sh", "-c", "echo up; exec sleep 1000", stdout=subprocess.PIPE)
     assert proc.stdout.readline() == b"up\n"
