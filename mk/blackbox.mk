@@ -8,8 +8,7 @@ PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider -q
 
 blackbox: blackbox-soft blackbox-kvm
 
-blackbox-soft: all kernel $(O)/test/vm
-	$(O)/test/vm --engine soft
+blackbox-soft: all kernel
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox
 
 # Where /dev/kvm works, everything on it.  Elsewhere one emulated machine that has it (tests/nested/outer)

@@ -1,8 +1,7 @@
-# vm.mk — build/test/vm: small guests on either backend of hv/hv.h.  `make vm` runs it on the software
-# engine; mk/blackbox.mk runs it on KVM.
+# vm.mk — build/test/vm: small guests on either backend of hv/hv.h.  `make unit` runs it on the software
+# engine, mk/blackbox.mk on KVM.
 
-.PHONY: vm
-
+TEST_BINS += $(O)/test/vm
 VM_OBJS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/vm/*.c)) $(O)/obj/tests/vm/guests.o
 
 $(O)/test/vm: $(VM_OBJS) $(O)/libec1.a
@@ -14,6 +13,3 @@ $(O)/obj/%.o: %.S
 	@mkdir -p $(@D)
 	@echo "  AS      $<"
 	@$(CC) -g -Isrc -I. -MMD -MP -c -o $@ $<
-
-vm: $(O)/test/vm
-	@$(O)/test/vm --engine soft
