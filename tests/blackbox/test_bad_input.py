@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import shutil
 import struct
 
 import pytest
@@ -79,10 +80,41 @@ def test_a_truncated_kernel_is_refused(ec1, tmp_path):
         assert done.returncode == 125 and len(done.stderr.strip().split(b"\n")) == 1, done.stderr
 
 
+@pytest.mark.parametrize(
+    "module, option",
+    [
+        ("virtio_mmio", b"CONFIG_VIRTIO_MMIO"),
+        ("virtiofs", b"CONFIG_VIRTIO_FS"),
+        ("vmw_vsock_virtio_transport", b"CONFIG_VIRTIO_VSOCKETS"),
+        ("overlay", b"CONFIG_OVERLAY_FS"),
+    ],
+)
+def test_a_kernel_without_a_needed_module_names_the_option(ec1, tmp_path, module, option):
+    kernel = tmp_path / "kernel"
+    shutil.copytree(os.path.realpath(os.path.expanduser("~/.cache/ec1/kernels/default")), kernel, symlinks=True)
+    for path in kernel.rglob(f"{module}.ko*"):
+        path.unlink()
+    (dep,) = [p for p in kernel.rglob("modules.dep") if not p.parent.parent.is_symlink()]
+    dep.write_text("".join(l for l in dep.read_text().splitlines(True) if f"/{module}.ko" not in l))
+    done = ec1("run", "-q", "-k", str(kernel), "--", "true", timeout=60)
+    assert done.returncode == 125 and option in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+
+
+def test_an_initrd_larger_than_memory_says_how_much_is_needed(ec1):
+    done = ec1("run", "-q", "-m", "64M", "--", "true", timeout=60)
+    assert done.returncode == 125 and b"MiB" in done.stderr and done.stderr.count(b"\n") == 1, done.stderr
+
+
 def test_a_guest_that_never_starts_init_meets_the_deadline(ec1):
-    done = ec1("run", "--engine", ENGINE, "--boot-timeout", "10s", "-a", "rdinit=/ec1/boot.pb root=/dev/none rootwait", "--", "true")
-    assert done.returncode in (125, 255)
+    flags = ["--engine", ENGINE, "--boot-timeout", "10s", "-a", "rdinit=/none root=/dev/none rootwait"]
+    done = ec1("run", *flags, "--", "true")
+    assert done.returncode == 125 and b"did not answer within 10 s" in done.stderr
     assert b"\n" in done.stderr.strip()  # the console's tail, then the sentence
+
+
+def test_a_guest_without_init_panics(ec1):
+    done = ec1("run", "--engine", ENGINE, "-a", "rdinit=/ec1/boot.pb", "--", "true")
+    assert done.returncode == 255 and b"panic" in done.stderr.splitlines()[-1]
 
 
 def test_no_command(ec1):
