@@ -8,7 +8,7 @@ unit: $(TEST_BINS)
 	@set -e; for t in $(TEST_BINS); do echo "  TEST    $$t"; CMOCKA_MESSAGE_OUTPUT=stdout $$t > $$t.log 2>&1 || { cat $$t.log; exit 1; }; done
 	@cat $(addsuffix .log,$(TEST_BINS)) | awk '/PASSED  \]/ { p += $$4 } /SKIPPED \]/ { s += $$4 } END { print "unit: " p " passed, 0 failed, " s+0 " skipped" }'
 
-test-programs: $(TEST_BINS)
+test-programs: $(TEST_BINS) $(O)/test/vm
 
 unit/%: $(O)/test/%
 	$<

@@ -267,8 +267,7 @@ static int check_name(const char *root, const char *name, struct err *err)
             INSTANCE_NAME_MAX - 1);
     }
     for (int i = 0; i < count; i++) {
-        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): there is a list if count is not
-         * 0 */
+        /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): count > 0, so there is a list */
         if (strcmp(list[i].name, name) == 0) {
             return err_set(err, -EEXIST, "name '%s': VM %s has it; `ec1 rm` it first", name,
                            list[i].id);

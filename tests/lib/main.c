@@ -19,7 +19,8 @@ int main(int argc, char **argv)
 {
     char filter[256];
 
-    /* Shells start background jobs with these ignored, which is inherited and respected. */
+    /* Background jobs and nohup start with these ignored, which is inherited and respected. */
+    (void)signal(SIGHUP, SIG_DFL);
     (void)signal(SIGINT, SIG_DFL);
     (void)signal(SIGQUIT, SIG_DFL);
     if (argc > 1) {

@@ -151,8 +151,7 @@ static uint64_t line_bits(uint64_t first, uint64_t len)
 {
     uint64_t from = (first & 0xfff) / 64, to = ((first & 0xfff) + len - 1) / 64;
 
-    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): within one page, 0 < len
-     */
+    /* 0 < len: NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult) */
     return (UINT64_MAX >> (63 - (to - from))) << from;
 }
 

@@ -86,6 +86,7 @@ static enum ref_result aam(struct vcpu *v, const struct insn *insn)
     if (base == 0) {
         vcpu_raise(v, EXC_DE);
     }
+    /* cppcheck-suppress zerodivcond ; vcpu_raise() does not return */
     set_ax(v, (uint16_t)(al / base << 8 | al % base));
     set_flags(v, get_al(v), false, false);
     return REF_NEXT;

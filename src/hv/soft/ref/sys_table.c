@@ -81,6 +81,7 @@ enum ref_result ref_system(struct vcpu *v, const struct insn *insn)
     if (!fn) {
         vcpu_raise(v, EXC_UD);
     }
+    /* cppcheck-suppress nullPointerRedundantCheck ; vcpu_raise() does not return */
     return fn(v, insn);
 }
 
