@@ -6,7 +6,12 @@
 HAS_KVM = $(O)/ec1 doctor --json | tr -d '\n' | grep -q '"/dev/kvm",[^}]*"ok"'
 PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider -q
 
-blackbox: blackbox-soft blackbox-kvm
+blackbox: interop blackbox-soft blackbox-kvm
+
+# The init's service, driven by an independent gRPC client.
+.PHONY: interop
+interop: $(O)/test/exec-serve
+	$(PYTEST) tests/exec
 
 blackbox-soft: all kernel
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox

@@ -527,7 +527,8 @@ TEST(exec, a_terminal_has_size_signals_and_is_restored)
     serve_start(&serve);
     terminal_start(&terminal, &serve,
                    "trap 'stty size; echo resized' WINCH; trap 'echo interrupted' INT; stty size; "
-                   "until read line; do :; done; echo got $line; exit 9");
+                   "n=0; until read line || [ $n = 20 ]; do n=$((n + 1)); done; "
+                   "echo got $line; exit 9"); /* not for ever, should the terminal go away */
     terminal_expect(&terminal, "40 100\r\n");
     pty_resize(terminal.master, 50, 120);
     terminal_expect(&terminal, "50 120\r\nresized");
