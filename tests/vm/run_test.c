@@ -1,4 +1,6 @@
 /* run_test.c — how a vCPU begins and ends, and what it tells its guest about itself. */
+#include <pthread.h>
+#include <signal.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -81,6 +83,22 @@ TEST(vm, kick_ends_a_loop_again_and_again)
         CHECK_INT(guest_run_with(&g, kick), HV_EXIT_KICKED);
         CHECK_INT(g_state.run_state, CPU_RUNNABLE);
     }
+    guest_fini(&g);
+}
+
+TEST(vm, kick_reaches_a_thread_that_blocks_signals)
+{
+    struct guest g;
+    sigset_t all, old;
+
+    guest_init(&g, 1);
+    GUEST_PUT(&g, CODE_AT, spin);
+    state_long64(&g);
+    (void)sigfillset(&all);
+    (void)sigdelset(&all, SIGALRM);
+    CHECK_INT(pthread_sigmask(SIG_SETMASK, &all, &old), 0);
+    CHECK_INT(guest_run_with(&g, kick), HV_EXIT_KICKED);
+    CHECK_INT(pthread_sigmask(SIG_SETMASK, &old, NULL), 0);
     guest_fini(&g);
 }
 

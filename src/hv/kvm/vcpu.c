@@ -205,11 +205,25 @@ static bool take_kick(struct kvm_vcpu *vcpu)
     return true;
 }
 
+/* Kicks reach this thread from now on, also if whoever made it blocks signals. */
+static void take_thread(struct kvm_vcpu *vcpu)
+{
+    int tid = (int)gettid();
+    sigset_t kick;
+
+    if (tid != atomic_load_explicit(&vcpu->tid, memory_order_relaxed)) {
+        (void)sigemptyset(&kick);
+        (void)sigaddset(&kick, KICK_SIGNAL);
+        (void)pthread_sigmask(SIG_UNBLOCK, &kick, NULL);
+        atomic_store_explicit(&vcpu->tid, tid, memory_order_seq_cst);
+    }
+}
+
 int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
 {
     struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
 
-    atomic_store_explicit(&vcpu->tid, (int)gettid(), memory_order_seq_cst);
+    take_thread(vcpu);
     for (;;) {
         int r;
 
