@@ -268,8 +268,8 @@ bool jobs_reaped(struct jobs *jobs, pid_t pid, int wait_status)
         job->wait_status = wait_status;
         if (!job->tty) {
             note_left(&job->out);
-            note_left(&job->err);
         }
+        note_left(&job->err);
         check_end(job);
         maybe_free(job);
         return true;

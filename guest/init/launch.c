@@ -120,7 +120,10 @@ static int make_ends(const Ec1__V1__ExecStart *request, uid_t uid, struct ends *
         if (request->window) {
             pty_resize(ends->ours[0], request->window->rows, request->window->cols);
         }
-        return out < 0 ? -errno : 0;
+        if (out < 0) {
+            return -errno;
+        }
+        return request->split_stderr ? make_pipe(ends, 2) : 0;
     }
     if (request->stdin) {
         r = make_pipe(ends, 0);

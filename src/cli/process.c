@@ -62,6 +62,8 @@ int process_run(const char *socket, const struct process_args *args, char **argv
     request.forward_signals = true;
     request.timeout_ns = REACH_TIMEOUT_NS;
     request.tty = args->want_tty || (io->in >= 0 && isatty(io->in) && isatty(io->out));
+    /* Chosen by ourselves, a terminal does not take away `2>file`. */
+    request.split_err = request.tty && !args->want_tty && !isatty(io->err);
     if (args->user) {
         request.user.name = args->user;
         r = 0;

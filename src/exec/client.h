@@ -39,9 +39,10 @@ struct exec_request {
     const struct exec_limit *limits;
     size_t limit_count;
 
-    bool tty; /* a terminal in the VM; if `in` is one too it becomes raw */
-    int in;   /* -1: /dev/null in the VM */
-    int out;  /* -1: dropped */
+    bool tty;       /* a terminal in the VM; if `in` is one too it becomes raw */
+    bool split_err; /* with tty: stderr does not go to the terminal but to `err` */
+    int in;         /* -1: /dev/null in the VM */
+    int out;        /* -1: dropped */
     int err;
 
     bool forward_signals; /* INT TERM HUP QUIT USR1 USR2 and the window size */

@@ -90,6 +90,7 @@ int exec_start_pack(const struct exec_request *request, struct buf *ret_buf)
         start.cwd.len = strlen(request->cwd);
     }
     start.tty = request->tty;
+    start.split_stderr = request->split_err;
     start.stdin = request->in >= 0;
     if (request->tty && exec_start_window(request->in, request->out, &window)) {
         start.window = &window;

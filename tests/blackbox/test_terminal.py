@@ -113,6 +113,14 @@ def test_output_that_is_redirected_is_no_terminal(vm):
     assert vm.exec("test", "-t", "1", flags=["-t"]).returncode == 0
 
 
+def test_stderr_that_is_redirected_stays_a_stream_of_its_own(vm, tmp_path):
+    line = f"{BINARY} exec {vm.name} -- sh -c 'test -t 0 && test -t 1 && echo out; echo err >&2' 2>{tmp_path}/err"
+    done = subprocess.run(["script", "-qc", line, "/dev/null"], env=vm.ec1.env, stdin=subprocess.DEVNULL,
+                          capture_output=True, timeout=60)
+    assert b"out" in done.stdout and b"err" not in done.stdout
+    assert (tmp_path / "err").read_text() == "err\n"
+
+
 STREAMS = 'exec "$0" "$@" '
 
 
