@@ -24,7 +24,7 @@
  *   i8042.*, 8250.*   nothing there to wait for */
 #define CMDLINE                                                                               \
     "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 cryptomgr.notests random.trust_cpu=on " \
-    "no_timer_check tsc=reliable i8042.noaux i8042.nokbd i8042.dumbkbd "          \
+    "no_timer_check tsc=reliable i8042.noaux i8042.nokbd i8042.dumbkbd "                      \
     "8250.nr_uarts=1 pci=off"
 
 static void share_tag(char out[static 36], unsigned index)

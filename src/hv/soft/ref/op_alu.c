@@ -74,19 +74,19 @@ NOT_SIZE(16)
 NOT_SIZE(32)
 NOT_SIZE(64)
 
-    /* --- handlers by operand form --- */
+/* --- handlers by operand form --- */
 
-    enum alu_form {
-        FORM_RR,
-        FORM_RI,
-        FORM_RM,
-        FORM_RM_FULL,
-        FORM_MR,
-        FORM_MR_FULL,
-        FORM_MI,
-        FORM_MI_FULL,
-        FORM_COUNT
-    };
+enum alu_form {
+    FORM_RR,
+    FORM_RI,
+    FORM_RM,
+    FORM_RM_FULL,
+    FORM_MR,
+    FORM_MR_FULL,
+    FORM_MI,
+    FORM_MI_FULL,
+    FORM_COUNT
+};
 
 #define ALU_REG_FORMS(name, bits)                                                          \
     OP_HANDLER(name##bits##_rr)                                                            \

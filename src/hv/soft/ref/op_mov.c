@@ -262,7 +262,7 @@ MOVBE(16)
 MOVBE(32)
 MOVBE(64)
 
-    static void lower_movbe(struct lower *lw, const struct insn *insn)
+static void lower_movbe(struct lower *lw, const struct insn *insn)
 {
     static const op_fn table[2][3] = {{movbe16_rm, movbe32_rm, movbe64_rm},
                                       {movbe16_mr, movbe32_mr, movbe64_mr}};
