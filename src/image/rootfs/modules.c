@@ -38,7 +38,7 @@ static bool is_module(const char *path, size_t len, const char *name)
     size_t left = len - (size_t)(base - path);
     size_t i = 0;
 
-    for (; name[i] && i < left; i++) {
+    for (; i < left && name[i]; i++) {
         char a = (char)(base[i] == '-' ? '_' : base[i]);
 
         if (a != name[i]) {
