@@ -40,6 +40,7 @@ struct code_cache {
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
+    uint8_t heat;                     /* runs before a block is translated; 0: never */
     struct op scratch[BLOCK_OPS_MAX]; /* the block being made */
 };
 
@@ -64,6 +65,10 @@ void code_page_drop(struct vcpu *v, struct code_page *page);
  */
 void *code_alloc(void *owner, size_t size);
 bool code_is_full(const struct code_cache *c);
+
+/* tier.c: pick the tiers (EC1_SOFT_TIER), prepare a new block for them. */
+int code_tiers_init(struct vcpu *v);
+void code_tiers_enrol(struct vcpu *v, struct block *block);
 
 /* decode.c: make the block at v->rip; raises what fetching raises. `host`: its first byte.  NULL:
  * v->broken. */

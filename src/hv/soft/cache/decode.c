@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #include "hv/soft/cache/code_int.h"
+#include "hv/soft/emit/emit.h"
 #include "hv/soft/ref/native.h"
 
 static enum insn_mode insn_mode_of(const struct vcpu *v)
@@ -146,7 +147,7 @@ struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint
                       .insn_limit = mode_key & MODE_KEY_SINGLE ? 1 : BLOCK_INSNS_MAX};
     struct block *block;
 
-    if (code_is_full(c) || native_is_full(v)) {
+    if (code_is_full(c) || native_is_full(v) || (v->emit && emit_is_full(v))) {
         code_cache_clear(v);
     }
     (void)mmu_fetch_page(v, la, &head.gpa);
@@ -169,9 +170,12 @@ struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint
         return out_of_memory(v);
     }
     *block = head;
+    block->op_count = (uint16_t)m.lower.count;
+    block->has_links = m.lower.has_links;
     memcpy(block->op, c->scratch, m.lower.count * sizeof(struct op));
     v->stats.blocks_decoded++;
     v->stats.insns_decoded += block->insn_count;
+    code_tiers_enrol(v, block);
     code_insert(v, block);
     return block;
 }

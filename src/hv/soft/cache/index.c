@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "hv/soft/cache/code_int.h"
+#include "hv/soft/emit/emit.h"
 #include "hv/soft/ref/native.h"
 
 /* --- generations --- */
@@ -330,6 +331,9 @@ void code_cache_clear(struct vcpu *v)
     c->free_pages = NULL;
     c->used = 0;
     native_clear(v);
+    if (v->emit) {
+        emit_clear(v);
+    }
     v->block = NULL;
     v->link = NULL;
     code_new_blocks(v);
@@ -355,6 +359,9 @@ int code_cache_init(struct vcpu *v)
     (void)madvise(c->arena, ARENA_BYTES, MADV_DONTDUMP);
     code_new_blocks(v);
     r = native_init(v);
+    if (r == 0) {
+        r = code_tiers_init(v);
+    }
     if (r < 0) {
         code_cache_fini(v);
     }
@@ -365,6 +372,7 @@ void code_cache_fini(struct vcpu *v)
 {
     struct code_cache *c = v->code;
 
+    emit_fini(v);
     native_fini(v);
     free(v->lookup);
     v->lookup = NULL;

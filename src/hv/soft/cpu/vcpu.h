@@ -230,6 +230,7 @@ struct vcpu {
     struct lapic *lapic;             /* intc/ */
     struct code_cache *code;         /* cache/: decoded blocks */
     struct native_cache *native;     /* ref/native.c: stubs */
+    struct emit_cache *emit;         /* emit/: translated code; NULL: interpret only */
     const struct cpuid_model *cpuid; /* cpu/cpuid.c, shared by the VM */
     unsigned index;
     char why[256]; /* cause of HV_EXIT_BROKEN */

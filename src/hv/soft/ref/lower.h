@@ -18,6 +18,7 @@ struct lower {
     unsigned count;
     bool is_end;         /* no further instruction in this block */
     bool is_closed;      /* it ended with a branch or a fault: nothing runs after the last op */
+    bool has_links;      /* the last two ops are links */
     bool is_single;      /* the block must not be linked to others */
     uint64_t page_first; /* rip of the first byte of the block's page, */
     uint64_t page_last;  /* and of its last byte, for links that stay within */

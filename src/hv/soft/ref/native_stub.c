@@ -16,10 +16,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "hv/soft/cpu/fpu.h"
+#include "hv/soft/ref/code_view.h"
 #include "hv/soft/ref/native.h"
 
 #define VIEW_BYTES   (16u << 20)
@@ -33,8 +32,7 @@ struct stub {
 };
 
 struct native_cache {
-    uint8_t *rw;
-    uint8_t *rx;
+    struct code_view view;
     size_t used;
     struct stub *bucket[BUCKET_COUNT];
     unsigned features; /* NATIVE_* */
@@ -296,7 +294,7 @@ static unsigned bucket_of(const struct code *c)
 
 static native_fn entry(const struct native_cache *n, const struct stub *s)
 {
-    return (native_fn)(uintptr_t)(n->rx + s->offset);
+    return (native_fn)(uintptr_t)(n->view.rx + s->offset);
 }
 
 static native_fn add(struct native_cache *n, const struct code *c, unsigned bucket)
@@ -308,7 +306,7 @@ static native_fn add(struct native_cache *n, const struct code *c, unsigned buck
         return NULL;
     }
     *s = (struct stub){.next = n->bucket[bucket], .offset = (uint32_t)n->used, .len = c->len};
-    memcpy(n->rw + n->used, c->bytes, c->len);
+    memcpy(n->view.rw + n->used, c->bytes, c->len);
     n->used += (c->len + 15u) & ~15u;
     n->bucket[bucket] = s;
     return entry(n, s);
@@ -326,7 +324,7 @@ native_fn native_stub(struct native_cache *n, const struct insn *insn, bool with
     }
     bucket = bucket_of(&c);
     for (const struct stub *s = n->bucket[bucket]; s; s = s->next) {
-        if (s->len == c.len && memcmp(n->rw + s->offset, c.bytes, c.len) == 0) {
+        if (s->len == c.len && memcmp(n->view.rw + s->offset, c.bytes, c.len) == 0) {
             return entry(n, s);
         }
     }
@@ -351,24 +349,6 @@ void native_clear(struct vcpu *v)
         }
     }
     n->used = 0;
-}
-
-static int map_views(struct native_cache *n)
-{
-    int fd = memfd_create("ec1-native", MFD_CLOEXEC), r = 0;
-
-    if (fd < 0) {
-        return -errno;
-    }
-    if (ftruncate(fd, VIEW_BYTES) < 0) {
-        r = -errno;
-    } else {
-        n->rw = mmap(NULL, VIEW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        n->rx = mmap(NULL, VIEW_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-        r = n->rw == MAP_FAILED || n->rx == MAP_FAILED ? -errno : 0;
-    }
-    (void)close(fd);
-    return r;
 }
 
 /* Asked once: CPUID is slow under a hypervisor. */
@@ -402,7 +382,7 @@ int native_init(struct vcpu *v)
     }
     v->native = n;
     n->features = find_features();
-    r = map_views(n);
+    r = code_view_open(&n->view, "ec1-native", VIEW_BYTES);
     if (r < 0) {
         native_fini(v);
     }
@@ -417,12 +397,7 @@ void native_fini(struct vcpu *v)
         return;
     }
     native_clear(v);
-    if (n->rw && n->rw != MAP_FAILED) {
-        (void)munmap(n->rw, VIEW_BYTES);
-    }
-    if (n->rx && n->rx != MAP_FAILED) {
-        (void)munmap(n->rx, VIEW_BYTES);
-    }
+    code_view_close(&n->view);
     free(n);
     v->native = NULL;
 }

@@ -63,6 +63,12 @@ struct block {
     const uint8_t *host;  /* the first byte, */
     const uint8_t *host2; /* and the second page of a crossing one */
     gpa_t gpa, gpa2;      /* the same in the guest */
+    const void *code;     /* translated, or emit_interpreter(): entered by links, and */
+    const void *body;     /* behind the part that counts it */
+    op_fn first;          /* the handler that op[0] had before the tiers */
+    uint16_t op_count;
+    uint8_t heat;   /* runs until it is translated */
+    bool has_links; /* the last two ops are links */
     struct block *hash_next;
     struct block *page_next[2]; /* lists of the code pages of gpa and gpa2 */
     struct op op[];

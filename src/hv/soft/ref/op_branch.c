@@ -242,6 +242,7 @@ static void emit_links(struct lower *lw, uint64_t taken, uint64_t not_taken, boo
     link[1] = (struct block_link){.rip = not_taken, .is_near = near};
     lw->is_end = true;
     lw->is_closed = true;
+    lw->has_links = true;
 }
 
 void ref_lower_end(struct lower *lw)

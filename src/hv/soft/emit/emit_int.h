@@ -1,0 +1,114 @@
+/* emit_int.h — what the files of this room share: the translation in progress. */
+#pragma once
+
+#include "hv/soft/emit/asm.h"
+#include "hv/soft/emit/emit.h"
+#include "hv/soft/ref/code_view.h"
+
+#define CODE_BYTES   (32u << 20)
+#define CODE_RESERVE (64u << 10) /* more than one block can take */
+#define SLOW_MAX     64u         /* one per instruction of a block */
+
+#define HOST_VCPU HOST_R14
+#define HOST_T1   HOST_R10
+#define HOST_T2   HOST_R11
+
+typedef const struct op *(*emit_enter_fn)(struct vcpu *v, const void *code);
+
+struct emit_cache {
+    struct code_view view;
+    struct asm_buf buf;
+    size_t first; /* bytes of the stubs */
+    emit_enter_fn enter;
+    /* stubs, in the writable view */
+    const uint8_t *leave_op;   /* T1 = op or NULL */
+    const uint8_t *leave_link; /* T1 = the link */
+    const uint8_t *leave_miss; /* v->rip is set: nothing known about it */
+    const uint8_t *run_ops;    /* called; T1 = ops */
+    const uint8_t *interpret;  /* T2 = block */
+};
+
+/* Where the arithmetic flags are. */
+enum flags_at { FLAGS_SAVED, FLAGS_HOST, FLAGS_BOTH };
+
+/* What an instruction does with them. */
+enum flags_read { READS_NONE, READS_CF, READS_ALL };
+struct flags_use {
+    enum flags_read read;
+    bool writes; /* all of them, given what it reads */
+};
+
+/* Out of line, behind the block: run the interpreter's ops, or leave to it. */
+struct slow {
+    uint8_t *from;         /* the jump to it */
+    const uint8_t *resume; /* NULL: leave */
+    const struct op *ops;
+    bool restore_flags;
+};
+
+struct translation {
+    struct asm_buf *a;
+    struct vcpu *v;
+    struct emit_cache *e;
+    struct block *block;
+    emit_alloc_fn alloc;
+    void *alloc_owner;
+    uint64_t rip, next_rip; /* of the instruction */
+    const struct op *ops;   /* those of the instruction, */
+    unsigned op_count;      /* without links */
+    enum flags_at flags;
+    bool is_live;    /* are the flags read after this instruction? */
+    bool is_end;     /* nothing follows */
+    bool has_failed; /* no memory */
+    struct slow slow[SLOW_MAX * 2];
+    unsigned slow_count;
+};
+
+/* Host register of a guest one, HOST_NONE if it is in memory. */
+unsigned emit_host_reg(unsigned guest);
+/* The register that holds a guest register for reading: its own, or `scratch`, loaded. */
+unsigned emit_use(struct translation *t, unsigned guest, unsigned scratch);
+/* The register to compute a new value in, and the write-back behind it. */
+unsigned emit_target(unsigned guest, unsigned scratch);
+void emit_put(struct translation *t, unsigned guest, unsigned host);
+
+/* flags.c */
+struct flags_use emit_flags_use(const struct insn *insn);
+void emit_flags_save(struct translation *t);    /* v->aflags is right afterwards */
+void emit_flags_restore(struct translation *t); /* EFLAGS are right afterwards; uses T2 */
+void emit_flags_need(struct translation *t, enum flags_read read);
+/* Just the instructions, whatever the state. */
+void emit_flags_load_all(struct asm_buf *a);
+
+/* access.c: the only file that emits operands in guest memory.
+ *
+ * Check an access of the instruction's memory operand; the host address is in T1 afterwards.  A
+ * miss goes to the interpreter and comes back behind the instruction, or leaves for it. */
+void emit_check(struct translation *t, const struct insn *insn, enum tlb_access access,
+                unsigned len);
+/* The same for [host register + disp]. */
+void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
+                   unsigned len);
+/* opcode /reg on the checked memory. */
+void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg);
+/* Can the address be computed here? */
+bool emit_can_address(const struct insn *insn);
+/* The address itself into `reg`, without segment base. */
+void emit_address(struct translation *t, const struct insn *insn, unsigned size, unsigned reg);
+
+/* lower_*.c: false if there is no lowering; nothing has been emitted then. */
+bool emit_lower_int(struct translation *t, const struct insn *insn);
+bool emit_lower_stack(struct translation *t, const struct insn *insn);
+bool emit_lower_branch(struct translation *t, const struct insn *insn);
+
+/* lower_branch.c: go on by the links behind the block's last op. */
+void emit_follow(struct translation *t, unsigned index);
+
+/* stubs.c */
+int emit_stubs(struct emit_cache *e);
+/* Executable address of something in the writable view. */
+const void *emit_executable(const struct emit_cache *e, const uint8_t *at);
+/* Ops of the instruction as a copy that ends with a stop, for run_ops; NULL on no memory. */
+const struct op *emit_copy_ops(struct translation *t);
+/* An op from which the interpreter carries on with the block, this instruction first. */
+const struct op *emit_resume_op(struct translation *t);

@@ -1,0 +1,134 @@
+/* flags.c — which instructions read and write arithmetic flags, and where the flags are kept.
+ *
+ * Undefined flags are the host's, as in the interpreter. */
+#include "hv/soft/emit/emit_int.h"
+
+static struct flags_use shift_use(const struct insn *insn)
+{
+    unsigned mask = insn->operand[0].size == 8 ? 63 : 31;
+    bool is_plain = insn->op == INSN_SHL || insn->op == INSN_SHR || insn->op == INSN_SAR;
+
+    /* A count of 0 leaves the flags alone, and rotations leave most of them. */
+    if (is_plain && insn->operand[1].kind == INSN_IMM && ((uint64_t)insn->imm & mask)) {
+        return (struct flags_use){READS_NONE, true};
+    }
+    return (struct flags_use){READS_ALL, true};
+}
+
+static struct flags_use int_use(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_ADD:
+    case INSN_OR:
+    case INSN_AND:
+    case INSN_SUB:
+    case INSN_XOR:
+    case INSN_CMP:
+    case INSN_TEST:
+    case INSN_NEG:
+    case INSN_XADD:
+    case INSN_CMPXCHG: return (struct flags_use){READS_NONE, true};
+    case INSN_ADC:
+    case INSN_SBB:
+    case INSN_INC:
+    case INSN_DEC: return (struct flags_use){READS_CF, true};
+    case INSN_ROL:
+    case INSN_ROR:
+    case INSN_RCL:
+    case INSN_RCR:
+    case INSN_SHL:
+    case INSN_SHR:
+    case INSN_SAR: return shift_use(insn);
+    case INSN_SHLD:
+    case INSN_SHRD:
+    case INSN_MUL:
+    case INSN_IMUL:
+    case INSN_BT:
+    case INSN_BTS:
+    case INSN_BTR:
+    case INSN_BTC:
+    case INSN_BSF:
+    case INSN_BSR:
+    case INSN_TZCNT:
+    case INSN_LZCNT:
+    case INSN_POPCNT:
+    case INSN_CLC:
+    case INSN_STC:
+    case INSN_CMC:
+    case INSN_SAHF: return (struct flags_use){READS_ALL, true};
+    case INSN_NOT:
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_MOVNTI:
+    case INSN_LEA:
+    case INSN_XCHG:
+    case INSN_BSWAP:
+    case INSN_CBW:
+    case INSN_CWD:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_LEAVE:
+    case INSN_NOP:
+    case INSN_LFENCE:
+    case INSN_MFENCE:
+    case INSN_SFENCE:
+    case INSN_PREFETCH: return (struct flags_use){READS_NONE, false};
+    default: return (struct flags_use){READS_ALL, false};
+    }
+}
+
+struct flags_use emit_flags_use(const struct insn *insn)
+{
+    switch ((enum insn_class)insn->klass) {
+    case INSN_CLASS_INT: return int_use(insn);
+    case INSN_CLASS_SIMD: return (struct flags_use){READS_NONE, false};
+    case INSN_CLASS_STRING:
+    case INSN_CLASS_SYSTEM:
+    case INSN_CLASS_X87:
+    case INSN_CLASS_FPSTATE: break;
+    }
+    return (struct flags_use){READS_ALL, false};
+}
+
+/* Neither changes EFLAGS on the way out, nor anything but T2. */
+void emit_flags_save(struct translation *t)
+{
+    struct asm_buf *a = t->a;
+
+    if (t->flags != FLAGS_HOST) {
+        return;
+    }
+    asm_mov(a, HOST_T2, HOST_RAX);
+    ASM(a, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
+    asm_rm(a, 2, 0x89, HOST_RAX, HOST_VCPU, offsetof(struct vcpu, aflags));
+    asm_mov(a, HOST_RAX, HOST_T2);
+    t->flags = FLAGS_BOTH;
+}
+
+void emit_flags_load_all(struct asm_buf *a)
+{
+    asm_mov(a, HOST_T2, HOST_RAX);
+    asm_rm(a, 4, ASM_0F | 0xb7, HOST_RAX, HOST_VCPU, offsetof(struct vcpu, aflags));
+    ASM(a, 0x04, 0x7f, 0x9e); /* add al, 0x7f; sahf */
+    asm_mov(a, HOST_RAX, HOST_T2);
+}
+
+void emit_flags_restore(struct translation *t)
+{
+    if (t->flags == FLAGS_SAVED) {
+        emit_flags_load_all(t->a);
+        t->flags = FLAGS_BOTH;
+    }
+}
+
+void emit_flags_need(struct translation *t, enum flags_read read)
+{
+    if (read == READS_ALL) {
+        emit_flags_restore(t);
+    } else if (read == READS_CF && t->flags == FLAGS_SAVED) {
+        asm_rm(t->a, 2, ASM_0F | 0xba, 4, HOST_VCPU, offsetof(struct vcpu, aflags));
+        ASM(t->a, 8); /* bt word [aflags], 8 */
+    }
+}

@@ -1,0 +1,185 @@
+/* stubs.c — into translated code and out of it; the interpreter's ops as a subroutine. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "hv/soft/emit/emit_int.h"
+
+/* --- ops that stop --- */
+
+OP_HANDLER(stop)
+{
+    return op;
+}
+
+/* Run ops up to the stop.  NULL: the block is to be left, v->rip is set. */
+static const struct op *run_until_stop(struct vcpu *v, const struct op *op)
+{
+    while (op && op->fn != stop) {
+        op = op->fn(v, op);
+    }
+    return op;
+}
+
+static void copy_ops(const struct translation *t, struct op *to, const struct op *from,
+                     size_t count)
+{
+    memcpy(to, from, count * sizeof(*to));
+    if (from == t->block->op) {
+        to->fn = t->block->first;
+    }
+}
+
+const struct op *emit_copy_ops(struct translation *t)
+{
+    struct op *ops = t->alloc(t->alloc_owner, (t->op_count + 1) * sizeof(*ops));
+
+    if (!ops || !t->op_count) {
+        return NULL;
+    }
+    copy_ops(t, ops, t->ops, t->op_count);
+    memset(&ops[t->op_count], 0, sizeof(*ops));
+    ops[t->op_count].fn = stop;
+    return ops;
+}
+
+/* The first op of a block leads back into its code: its interpreter needs all of them again. */
+const struct op *emit_resume_op(struct translation *t)
+{
+    size_t count = t->block->op_count;
+    struct op *ops;
+
+    if (t->ops != t->block->op) {
+        return t->ops;
+    }
+    ops = t->alloc(t->alloc_owner, count * sizeof(*ops));
+    if (ops) {
+        copy_ops(t, ops, t->ops, count);
+    }
+    return ops;
+}
+
+/* --- stubs --- */
+
+#define SAVED_COUNT 6
+static const uint8_t saved[SAVED_COUNT] = {HOST_RBP, HOST_RBX, HOST_R12,
+                                           HOST_R13, HOST_R14, HOST_R15};
+
+static void push_pop(struct asm_buf *a, uint8_t opcode, unsigned reg)
+{
+    if (reg >= 8) {
+        ASM(a, 0x41);
+    }
+    ASM(a, (uint8_t)(opcode + (reg & 7)));
+}
+
+static void spill(struct asm_buf *a)
+{
+    for (unsigned g = 0; g < GPR_COUNT; g++) {
+        if (emit_host_reg(g) != HOST_NONE) {
+            asm_store(a, emit_host_reg(g), HOST_VCPU, 8u * g);
+        }
+    }
+}
+
+static void reload(struct asm_buf *a)
+{
+    for (unsigned g = 0; g < GPR_COUNT; g++) {
+        if (emit_host_reg(g) != HOST_NONE) {
+            asm_load(a, emit_host_reg(g), HOST_VCPU, 8u * g);
+        }
+    }
+}
+
+/* struct op *enter(struct vcpu *v, const void *code) */
+static void enter_stub(struct asm_buf *a)
+{
+    for (unsigned i = 0; i < SAVED_COUNT; i++) {
+        push_pop(a, 0x50, saved[i]);
+    }
+    ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: aligned to 16 for calls */
+    asm_mov(a, HOST_VCPU, HOST_RDI);
+    asm_mov(a, HOST_T2, HOST_RSI);
+    reload(a);
+    ASM(a, 0x41, 0xff, 0xe3); /* jmp r11 */
+}
+
+/* Guest registers are in struct vcpu, rax is the result. */
+static void return_stub(struct asm_buf *a)
+{
+    ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
+    for (unsigned i = SAVED_COUNT; i-- > 0;) {
+        push_pop(a, 0x58, saved[i]);
+    }
+    ASM(a, 0xc3);
+}
+
+static void run_stub(struct asm_buf *a)
+{
+    uint8_t *left;
+
+    spill(a);
+    ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: behind a return address */
+    asm_mov(a, HOST_RDI, HOST_VCPU);
+    asm_mov(a, HOST_RSI, HOST_T1);
+    asm_mov_imm(a, HOST_RAX, (uintptr_t)run_until_stop);
+    ASM(a, 0xff, 0xd0);          /* call rax */
+    ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
+    ASM(a, 0x48, 0x85, 0xc0);    /* test rax, rax */
+    left = asm_jump(a, 0x84);
+    reload(a);
+    ASM(a, 0xc3);
+    asm_land(a, left, a->at);
+    ASM(a, 0x48, 0x83, 0xc4, 8); /* the return address */
+    return_stub(a);
+}
+
+static void interpret_stub(struct emit_cache *e)
+{
+    struct asm_buf *a = &e->buf;
+
+    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
+    asm_rm(a, 4, ASM_0F | 0xb6, HOST_T1, HOST_T2, offsetof(struct block, insn_count));
+    asm_rm(a, 8, 0x01, HOST_T1, HOST_VCPU, offsetof(struct vcpu, stats.insns));
+    asm_rm(a, 8, 0x8d, HOST_T1, HOST_T2, offsetof(struct block, op));
+    asm_jump_to(a, 0xe9, e->leave_op);
+}
+
+static void leave_stubs(struct emit_cache *e)
+{
+    struct asm_buf *a = &e->buf;
+
+    e->leave_op = a->at;
+    spill(a);
+    asm_mov(a, HOST_RAX, HOST_T1);
+    return_stub(a);
+    e->leave_link = a->at;
+    asm_load(a, HOST_T2, HOST_T1, offsetof(struct block_link, rip));
+    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, rip));
+    asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, link));
+    asm_mov_imm(a, HOST_T1, 0);
+    asm_jump_to(a, 0xe9, e->leave_op);
+    e->leave_miss = a->at;
+    asm_mov_imm(a, HOST_T1, 0);
+    asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, link));
+    asm_jump_to(a, 0xe9, e->leave_op);
+}
+
+const void *emit_executable(const struct emit_cache *e, const uint8_t *at)
+{
+    return e->view.rx + (at - e->view.rw);
+}
+
+int emit_stubs(struct emit_cache *e)
+{
+    struct asm_buf *a = &e->buf;
+
+    e->enter = (emit_enter_fn)(uintptr_t)emit_executable(e, a->at);
+    enter_stub(a);
+    e->run_ops = a->at;
+    run_stub(a);
+    leave_stubs(e);
+    e->interpret = a->at;
+    interpret_stub(e);
+    e->first = (size_t)(a->at - a->start);
+    return a->is_full ? -ENOSPC : 0;
+}
