@@ -41,6 +41,7 @@ struct maker {
     const uint8_t *host; /* first byte */
     size_t page_room;    /* bytes from there to the end of the page */
     unsigned insn_limit;
+    uint8_t bytes[BLOCK_BYTES_MAX + 2 * INSN_LEN_MAX]; /* what was decoded */
 };
 
 /* The first instruction goes on in the next page: fetch that, and decode from both. */
@@ -74,6 +75,7 @@ static enum insn_status decode_one(struct maker *m, size_t offset, struct insn *
     have = have < INSN_LEN_MAX ? have : INSN_LEN_MAX;
     have = have < in_segment ? have : (size_t)in_segment;
     memcpy(bytes, m->host + offset, have);
+    memcpy(m->bytes + offset, bytes, have);
     status = insn_decode(bytes, have, insn_mode_of(m->v), insn);
     if (status != INSN_MORE) {
         return status;
@@ -135,6 +137,18 @@ static struct block *out_of_memory(struct vcpu *v)
     return NULL;
 }
 
+/* For the translator: guest memory may have changed by then.  NULL if there is no room. */
+static const uint8_t *keep_bytes(const struct maker *m)
+{
+    uint8_t *copy = m->v->emit ? code_alloc(m->v->code, m->block->byte_count) : NULL;
+
+    if (copy && m->block->byte_count <= sizeof(m->bytes)) {
+        memcpy(copy, m->bytes, m->block->byte_count);
+        return copy;
+    }
+    return NULL;
+}
+
 struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint32_t mode_key)
 {
     struct code_cache *c = v->code;
@@ -172,6 +186,7 @@ struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint
     *block = head;
     block->op_count = (uint16_t)m.lower.count;
     block->has_links = m.lower.has_links;
+    block->bytes = keep_bytes(&m);
     memcpy(block->op, c->scratch, m.lower.count * sizeof(struct op));
     v->stats.blocks_decoded++;
     v->stats.insns_decoded += block->insn_count;

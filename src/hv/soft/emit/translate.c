@@ -7,22 +7,17 @@
 struct work {
     struct translation t;
     unsigned count; /* instructions that decode */
-    uint8_t bytes[256];
     struct insn insn[SLOW_MAX];
     bool live_after[SLOW_MAX];
 };
 
-/* The bytes may have changed since the ops were made, by a write whose notice waits in v->poll: the
- * new ones are as good as the old. */
 static void decode(struct work *w)
 {
     const struct block *b = w->t.block;
     size_t offset = 0, size = b->byte_count;
 
-    size = size < sizeof(w->bytes) ? size : sizeof(w->bytes);
-    memcpy(w->bytes, b->host, size);
     while (w->count < b->insn_count && w->count < SLOW_MAX && offset < size &&
-           insn_decode(w->bytes + offset, size - offset, INSN_MODE_64, &w->insn[w->count]) ==
+           insn_decode(b->bytes + offset, size - offset, INSN_MODE_64, &w->insn[w->count]) ==
                INSN_OK) {
         offset += w->insn[w->count++].len;
     }
@@ -123,7 +118,7 @@ static void lower_one(struct work *w, unsigned i)
             leave_here(t);
         }
     } else if (!t->op_count || t->ops->len != insn->len) {
-        t->has_failed = true; /* the bytes are not those of the block any more */
+        t->has_failed = true; /* cannot be: the block was made from these bytes */
     } else if (insn->klass != INSN_CLASS_INT ||
                (!emit_lower_int(t, insn) && !emit_lower_stack(t, insn))) {
         bool is_fused = is_last && t->block->has_links &&
@@ -193,7 +188,7 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
     struct work *w;
     bool is_done;
 
-    if (emit_is_full(v) || b->is_crossing) {
+    if (emit_is_full(v) || !b->bytes) {
         return false;
     }
     w = calloc(1, sizeof(*w));

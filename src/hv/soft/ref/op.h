@@ -63,6 +63,7 @@ struct block {
     const uint8_t *host;  /* the first byte, */
     const uint8_t *host2; /* and the second page of a crossing one */
     gpa_t gpa, gpa2;      /* the same in the guest */
+    const uint8_t *bytes; /* those it was made from, if it may be translated */
     const void *code;     /* translated, or emit_interpreter(): entered by links, and */
     const void *body;     /* behind the part that counts it */
     op_fn first;          /* the handler that op[0] had before the tiers */
