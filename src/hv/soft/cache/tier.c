@@ -44,13 +44,13 @@ void code_tiers_enrol(struct vcpu *v, struct block *block)
     }
 }
 
-/* EC1_SOFT_TIER: "interp", "translate", or "eager", which translates at the first run. */
+/* EC1_SOFT_TIER: "interp", "eager", which translates at the first run, or the default. */
 int code_tiers_init(struct vcpu *v)
 {
     const char *tier = getenv("EC1_SOFT_TIER");
 
     v->code->heat = tier && strcmp(tier, "eager") == 0 ? 1 : HEAT_DEFAULT;
-    if (!tier || strcmp(tier, "interp") == 0) {
+    if (tier && strcmp(tier, "interp") == 0) {
         return 0;
     }
     return emit_init(v);
