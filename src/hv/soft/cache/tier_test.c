@@ -13,9 +13,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "hv/soft/cache/code.h"
+#include "hv/soft/cache/code_int.h"
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/regs.h"
+#include "hv/soft/emit/emit.h"
 #include "hv/soft/mmu/mmu.h"
 #include "tests/lib/soft_vm.h"
 #include "tests/lib/test.h"
@@ -456,6 +457,32 @@ TEST(tier, translated_programs_end_as_interpreted_ones_do)
     machine_stop(&vms[0]);
     machine_stop(&vms[1]);
     CHECK_INT(failed, 0);
+}
+
+/* A page of loads makes much code; each round overwrites it. */
+TEST(tier, full_code_memory_starts_anew)
+{
+    static uint8_t page[4096];
+    struct soft_vm vm;
+
+    machine_start(&vm, "eager");
+    memset(page, 0xf4, sizeof(page));
+    for (unsigned i = 0; i < 1300; i++) {
+        memcpy(page + 3 * i, "\x48\x8b\x06", 3); /* mov rax, [rsi] */
+    }
+    for (unsigned round = 1; round <= 400; round++) {
+        CHECK_INT(mem_write(vm.mem, GPA(CODE), page, sizeof(page)), 0);
+        code_cache_external_write(vm.v, GPA(CODE), sizeof(page));
+        soft_vm_poke(&vm, DATA, round);
+        vm.v->gpr[GPR_RSI] = DATA;
+        CHECK_INT(run(vm.v), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], round);
+        CHECK_INT(vm.v->rip, CODE + 3901);
+    }
+    CHECK_INT(vm.v->stats.insns, 400 * 1301);
+    CHECK(!emit_is_full(vm.v));
+    CHECK(vm.v->code->used < ARENA_BYTES / 2); /* all went at least once */
+    machine_stop(&vm);
 }
 
 /* All other tests of this program once more, with every block translated before its first run. */
