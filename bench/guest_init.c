@@ -1,4 +1,4 @@
-/* guest_init.c — PID 1 of the guest of bench/kvm.py: fork, exec and wait for `true` (this program
+/* guest_init.c — PID 1 of the guest of bench/boot.py: fork, exec and wait for `true` (this program
  * under another name), then reset the machine.  Static.
  */
 #include <stdio.h>
