@@ -35,7 +35,8 @@ static void serve_init(struct soft_vcpu *s)
     }
     vcpu_reset(&s->cpu, true);
     lapic_reset(&s->lapic);
-    (void)take_bits(&s->cpu, POLL_SIPI | POLL_NMI | POLL_IRQ);
+    /* POLL_SIPI stays: one that is set by now came after this INIT */
+    (void)take_bits(&s->cpu, POLL_NMI | POLL_IRQ);
     s->nmi_pending = false;
     s->cpu.wait_for_sipi = true;
     mmu_mode_changed(&s->cpu);
