@@ -18,7 +18,7 @@
 /* What every kernel is told; -a is appended and wins, because the last word counts.
  *   reboot=k          a restart goes through the keyboard controller, which ends the VM at once
  *   panic=-1          a panic ends the VM at once
- *   cryptomgr.notests 0.9 G instructions of a boot are self-tests of the kernel's ciphers
+ *   cryptomgr.notests most instructions of a boot are self-tests of the kernel's ciphers
  *   random.trust_cpu  the random pool is ready at boot
  *   no_timer_check, tsc=reliable   kvm-clock is right; nothing to measure
  *   i8042.*, 8250.*   nothing there to wait for */
