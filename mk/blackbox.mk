@@ -28,7 +28,7 @@ blackbox-kvm: all kernel $(O)/test/vm
 	    $(O)/test/vm --engine kvm && \
 	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/blackbox; \
 	else set -x; \
-	    tests/nested/again tests/nested/outer -t 700 -- sh -ec '$(O)/test/vm --engine kvm; \
+	    tests/nested/again tests/nested/outer -t 900 -q 200 -- sh -ec '$(O)/test/vm --engine kvm; \
 	        export EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm; \
 	        $(PYTEST) --color=no tests/blackbox/test_exec.py -k "$(KVM_EXECS)"; \
 	        $(PYTEST) --color=no tests/blackbox/test_run.py -k "$(KVM_RUNS)"'; \

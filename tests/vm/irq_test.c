@@ -37,10 +37,14 @@ TEST(vm, periodic_apic_timer_comes_again)
 {
     struct guest g;
 
+    uint64_t count;
+
     counting(&g, 5);
     GUEST_PUT(&g, CODE_AT, periodic_timer);
     CHECK_INT(guest_run(&g), HV_EXIT_KICKED);
-    check_counted(&g, 5);
+    count = g_state.gpr[GPR_R15];
+    CHECK(count >= 5); /* on a slow machine it comes again before the guest has ended */
+    check_counted(&g, count);
 }
 
 TEST(vm, deadline_timer_ends_hlt)
