@@ -1,4 +1,4 @@
-/* lower_branch.c — the stack, and the ends of blocks: jumps, calls, returns, links.
+/* lower_branch.c — the ends of blocks: jumps, calls, returns, links.
  *
  * All that can miss or fault comes before the first change, and a miss at the end of a block leaves
  * to the interpreter, which runs the whole instruction. */
@@ -6,59 +6,6 @@
 
 #define CC_NOT_EQUAL 0x85
 #define JMP          0xe9
-
-/* --- stack --- */
-
-static bool lower_push(struct translation *t, const struct insn *insn)
-{
-    const struct insn_operand *o = &insn->operand[0];
-
-    if (insn->opsize != 8 || o->kind == INSN_MEM) {
-        return false;
-    }
-    emit_check_at(t, HOST_R15, -8, TLB_WRITE, 8);
-    if (o->kind == INSN_IMM) {
-        emit_mem(t, 8, 0xc7, 0);
-        asm_imm(t->a, (uint64_t)insn->imm, 4);
-    } else {
-        emit_mem(t, 8, 0x89, emit_use(t, o->reg, HOST_T2));
-    }
-    asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, -8);
-    return true;
-}
-
-/* POP rSP keeps what was read. */
-static bool lower_pop(struct translation *t, const struct insn *insn)
-{
-    const struct insn_operand *o = &insn->operand[0];
-    unsigned host = emit_target(o->reg, HOST_T2);
-
-    if (insn->opsize != 8 || o->kind != INSN_GPR) {
-        return false;
-    }
-    emit_check_at(t, HOST_R15, 0, TLB_READ, 8);
-    asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, 8);
-    emit_mem(t, 8, 0x8b, host);
-    emit_put(t, o->reg, host);
-    return true;
-}
-
-bool emit_lower_stack(struct translation *t, const struct insn *insn)
-{
-    switch (insn->op) {
-    case INSN_PUSH: return lower_push(t, insn);
-    case INSN_POP: return lower_pop(t, insn);
-    case INSN_LEAVE:
-        if (insn->opsize != 8) {
-            return false;
-        }
-        emit_check_at(t, HOST_RBP, 0, TLB_READ, 8);
-        asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_RBP, 8);
-        emit_mem(t, 8, 0x8b, HOST_RBP);
-        return true;
-    default: return false;
-    }
-}
 
 /* --- by links --- */
 

@@ -103,6 +103,22 @@ static bool is_branch(const struct insn *insn)
     return insn->op >= INSN_JMP && insn->op <= INSN_JRCXZ;
 }
 
+/* What may stand within a block, asked in this order; operations are of one class each. */
+static bool lower_plain(struct translation *t, const struct insn *insn)
+{
+    static bool (*const lowerings[])(struct translation * t, const struct insn *insn) = {
+        emit_lower_int,
+        emit_lower_stack,
+    };
+
+    for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {
+        if (lowerings[i](t, insn)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void lower_one(struct work *w, unsigned i)
 {
     struct translation *t = &w->t;
@@ -113,14 +129,13 @@ static void lower_one(struct work *w, unsigned i)
     t->next_rip = t->rip + insn->len;
     t->is_live = w->live_after[i];
     find_ops(t);
-    if (insn->klass == INSN_CLASS_INT && is_branch(insn)) {
+    if (is_branch(insn)) {
         if (!is_last || !emit_lower_branch(t, insn)) {
             leave_here(t);
         }
     } else if (!t->op_count || t->ops->len != insn->len) {
         t->has_failed = true; /* cannot be: the block was made from these bytes */
-    } else if (insn->klass != INSN_CLASS_INT ||
-               (!emit_lower_int(t, insn) && !emit_lower_stack(t, insn))) {
+    } else if (!lower_plain(t, insn)) {
         bool is_fused = is_last && t->block->has_links &&
                         t->ops + t->op_count == t->block->op + t->block->op_count - 2;
 
