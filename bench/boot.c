@@ -1,7 +1,7 @@
 /* boot.c — boot a kernel with an initramfs in ec1's machine and wait for its end: what
  * `qemu-system-x86_64 -M microvm` does, for comparing the two.
  *
- * Usage: boot ENGINE KERNEL INITRD CMDLINE MIB CACHE_DIR
+ * Usage: boot ENGINE KERNEL INITRD CMDLINE MIB CACHE_DIR [VCPUS]
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -68,9 +68,12 @@ int main(int argc, char **argv)
     struct vm_config config = {.vcpu_count = 1, .vsock_cid = 3};
     struct err err = {0};
 
-    if (argc != 7) {
-        (void)fprintf(stderr, "usage: boot ENGINE KERNEL INITRD CMDLINE MIB CACHE_DIR\n");
+    if (argc != 7 && argc != 8) {
+        (void)fprintf(stderr, "usage: boot ENGINE KERNEL INITRD CMDLINE MIB CACHE_DIR [VCPUS]\n");
         return 2;
+    }
+    if (argc == 8) {
+        config.vcpu_count = (unsigned)strtoul(argv[7], NULL, 10);
     }
     config.kernel = argv[2];
     config.initrd = map_file(argv[3], &config.initrd_len);

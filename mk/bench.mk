@@ -1,6 +1,6 @@
 # bench.mk — measurements, each beside a peer in the same run.  They never fail on a number.
 
-.PHONY: bench bench-engine bench-kvm
+.PHONY: bench bench-engine bench-kvm bench-soft bench-soft-programs
 
 BENCH_BINS := $(O)/bench/interp $(O)/bench/exec $(O)/bench/boot
 
@@ -32,3 +32,23 @@ KVM_BENCH = bench/engine.py --engine kvm --json $(O)/bench/kvm.json $(O) && benc
 
 bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 	@if $(HAS_KVM); then $(KVM_BENCH); else tests/nested/outer -t 1500 -- sh -c '$(KVM_BENCH)'; fi
+
+# The software engine beside qemu's TCG and this host, row by row (bench/soft.py): about ten minutes.
+# A few rows in seconds, on what is built: bench/soft.py --quick --rows syscall,pagefault
+bench-soft:
+	@tools/setup build kernel bench
+	@$(AGAIN) $(JOBS) bench-soft-programs kernel
+	bench/soft.py --build $(O) --json $(O)/bench/soft-rows.json --svg $(O)/bench/soft-rows.svg
+
+bench-soft-programs: $(O)/bench/boot $(O)/bench/soft-guest
+
+# One program for all engines and for this host.  Loops stay the loops they are: the compiler must not put
+# library calls, vectors or iteration in their place.
+SOFT_GUEST_SRCS := $(wildcard bench/soft/*.c)
+SOFT_GUEST_FLAGS := -O2 -fno-tree-vectorize -fno-tree-loop-distribute-patterns -fno-optimize-sibling-calls \
+	$(if $(IS_CLANG),-fno-builtin,-fno-ipa-cp -fno-code-hoisting)
+
+$(O)/bench/soft-guest: $(SOFT_GUEST_SRCS) bench/soft/row.h
+	@mkdir -p $(@D)
+	@echo "  LD      $@"
+	@$(CC) $(BASE_FLAGS) $(WARN) $(SOFT_GUEST_FLAGS) -static -o $@ $(SOFT_GUEST_SRCS)
