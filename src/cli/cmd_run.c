@@ -15,6 +15,7 @@
 
 #include "base/auto.h"
 #include "base/bits.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -61,6 +62,14 @@ static int set_console(void *owner, const char *text, struct err *err)
     (void)text;
     (void)err;
     ((struct run_args *)owner)->spec.show_console = true;
+    return 0;
+}
+
+static int set_engine_stats(void *owner, const char *text, struct err *err)
+{
+    (void)text;
+    (void)err;
+    ((struct run_args *)owner)->spec.count_all = true;
     return 0;
 }
 
@@ -207,6 +216,7 @@ static const struct arg_option g_options[] = {
     {"timeout", 0, "TIME", "end the VM after this long, such as 30s or 5m", set_timeout},
     {"boot-timeout", 0, "TIME", "give the guest this long to boot", set_boot_timeout},
     {"console", 0, NULL, "show the guest's console on stderr", set_console},
+    {"engine-stats", 0, NULL, "print on stderr what the engine counted", set_engine_stats},
     {"quiet", 'q', NULL, "no warnings", set_quiet},
     {"verbose", 0, NULL, "say what is done, and how long it took", set_verbose},
     {"json", 0, NULL, "with -d: print the VM as JSON", set_json},
@@ -439,6 +449,16 @@ static int boot_and_run(struct run *run, struct err *err)
     return status;
 }
 
+static void show_counters(const struct run *run)
+{
+    AUTO_CALL(buf_fini) struct buf text = {0};
+
+    if (run->vm && run->args->spec.count_all) {
+        vm_counters(run->vm, &text);
+        (void)!write(STDERR_FILENO, buf_str(&text), text.len);
+    }
+}
+
 /* Returns the exit status, or a negative errno with `err` filled. */
 static int run_vm(struct run *run, struct err *err)
 {
@@ -461,6 +481,7 @@ static int run_vm(struct run *run, struct err *err)
         tell(run, "the machine is built");
         r = boot_and_run(run, err);
     }
+    show_counters(run);
     vm_free(run->vm);
     cancel_fini(&run->cancel);
     tell(run, "all is gone");

@@ -32,6 +32,7 @@ struct config_share {
 
 struct vm_config {
     enum config_engine engine;
+    bool count_all;        /* for machine_counters(): also what slows the guest down */
     unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
     uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
     const char *kernel;    /* file: bzImage or ELF */

@@ -53,6 +53,11 @@ const char *hv_vcpu_why(const struct hv_vcpu *vcpu)
     return vcpu->ops->vcpu_why(vcpu);
 }
 
+size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters)
+{
+    return vcpu->ops->vcpu_counters(vcpu, ret_counters);
+}
+
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level)
 {
     return vm->ops->irq_set(vm, line, level);

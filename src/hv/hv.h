@@ -18,6 +18,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -52,6 +53,15 @@ struct hv_config {
     struct mem_map *mem;            /* outlives the VM */
     unsigned vcpu_count;            /* 1 to HV_VCPU_MAX */
     const struct hv_client *client; /* outlives the VM */
+    bool count_all;                 /* count also what slows the guest down; see vcpu_counters */
+};
+
+/* A number about a vCPU, for people: a backend names what it counts, and nobody else knows these
+ * names. */
+#define HV_COUNTER_MAX 40
+struct hv_counter {
+    const char *name;
+    uint64_t value;
 };
 
 struct hv_ops {
@@ -70,6 +80,9 @@ struct hv_ops {
     int (*vcpu_set)(struct hv_vcpu *vcpu, const struct cpu_state *state);
     /* One sentence about the last HV_EXIT_BROKEN; "" if there was none. */
     const char *(*vcpu_why)(const struct hv_vcpu *vcpu);
+    /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
+     * same names in the same order.  Returns how many.  While no thread is in vcpu_run. */
+    size_t (*vcpu_counters)(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
     /* Level of an I/O APIC input, 0 to HV_IRQ_LINES - 1. */
     int (*irq_set)(struct hv_vm *vm, unsigned line, bool level);
     /* One edge on an I/O APIC input: cheaper than two irq_set. */
@@ -101,6 +114,7 @@ void hv_vcpu_kick(struct hv_vcpu *vcpu);
 int hv_vcpu_get(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
 int hv_vcpu_set(struct hv_vcpu *vcpu, const struct cpu_state *state);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
+size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);
 int hv_irq_pulse(struct hv_vm *vm, unsigned line);
 int hv_msi(struct hv_vm *vm, uint64_t address, uint32_t data);

@@ -12,6 +12,7 @@
 #include "config/vm_config.h"
 #include "dev/port/tty_port.h"
 
+struct buf;
 struct machine;
 
 /* Why a machine ended; the first cause wins. */
@@ -51,5 +52,9 @@ const char *machine_why(const struct machine *machine);
 const char *machine_engine(const struct machine *machine);
 /* A one-line warning about the choice of engine, or "". */
 const char *machine_engine_warning(const struct machine *machine);
+
+/* What the engine counted, as a table with a line for each counter, the sum and each vCPU in its
+ * columns.  Stops the machine if it runs. */
+void machine_counters(struct machine *machine, struct buf *out);
 
 void machine_free(struct machine *machine);

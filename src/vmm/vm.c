@@ -108,6 +108,7 @@ static int build_machine(struct vm *vm, const struct vm_spec *spec, struct err *
         .engine = spec->engine,
         .vcpu_count = spec->vcpu_count,
         .mem_bytes = spec->mem_bytes,
+        .count_all = spec->count_all,
         .kernel = vm->kernel.image,
         .cache_dir = kernel_cache_dir(cache, NULL) == 0 ? cache : NULL,
         .cmdline = vm->boot.cmdline.data ? buf_str(&vm->boot.cmdline) : "",
@@ -304,6 +305,11 @@ void vm_end_text(const struct vm *vm, char *out, size_t size)
 void vm_console_tail(struct vm *vm, char *out, size_t size)
 {
     console_tail(vm->console, out, size);
+}
+
+void vm_counters(struct vm *vm, struct buf *out)
+{
+    machine_counters(vm->machine, out);
 }
 
 void vm_note_exit(struct vm *vm, int status)

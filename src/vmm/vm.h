@@ -15,6 +15,7 @@
 #include "machine/machine.h"
 #include "vmm/instance.h"
 
+struct buf;
 struct vm;
 
 #define VM_MOUNT_MAX (CONFIG_SHARE_MAX - 2) /* the root and the modules are shares, too */
@@ -38,6 +39,7 @@ struct vm_spec {
     struct vm_mount mounts[VM_MOUNT_MAX];
     unsigned mount_count;
     bool is_kept;            /* listed after its end, until removed */
+    bool count_all;          /* vm_counters() shows also what slows the guest down */
     bool show_console;       /* on stderr, as it comes */
     int64_t boot_timeout_ns; /* 0: 60 s on KVM, 180 s on the software engine */
 };
@@ -61,6 +63,8 @@ enum machine_end vm_end(const struct vm *vm);
 void vm_end_text(const struct vm *vm, char *out, size_t size);
 /* The last of the console, "" if it was silent. */
 void vm_console_tail(struct vm *vm, char *out, size_t size);
+/* What its engine counted, as a table (machine_counters()); ends the machine if it runs. */
+void vm_counters(struct vm *vm, struct buf *out);
 /* The exit status of its command, for the books of a kept VM. */
 void vm_note_exit(struct vm *vm, int status);
 /* Ask the guest to end in order (sync, power off); ends it by force after `timeout_ns`. */

@@ -131,3 +131,30 @@ def test_doctor_says_what_this_host_can_do(ec1):
     text = ec1("doctor", check=0).stdout.decode()
     for word in ("/dev/kvm", "software engine", "kernel", "ec1-init"):
         assert word in text
+
+
+def counters(stderr):
+    """{name: [sum, of each vCPU...]} from the table of --engine-stats."""
+    lines = stderr.decode().splitlines()
+    table = lines[next(i for i, line in enumerate(lines) if line.startswith("engine ")) + 1 :]
+    matches = (re.fullmatch(r"(\S.*?) +(\d+(?: +\d+)*)", line) for line in table)
+    return {m[1]: [int(n) for n in m[2].split()] for m in matches if m}
+
+
+def test_engine_stats_count_what_each_cpu_did(ec1):
+    done = ec1.run("sh", "-c", "echo out", flags=["--engine-stats", "--cpus", "2"])
+    assert (done.stdout, done.returncode) == (b"out\n", 0), done.stderr
+    found = counters(done.stderr)
+    assert all(len(n) == 3 and n[0] == n[1] + n[2] for n in found.values()), found
+    some = ["exits: device memory", "exits: ports"]
+    if ENGINE == "soft":
+        some += ["instructions run", "blocks run", "blocks decoded", "TLB misses", "page walks", "exits: exceptions",
+                 "exits: interrupts", "bytes of decoded blocks"]
+        if os.environ.get("EC1_SOFT_TIER") != "interp":
+            some += ["blocks translated", "instructions translated", "blocks run, translated", "bytes of translated code"]
+    assert [name for name in some if not found.get(name, [0])[0]] == []
+
+
+def test_without_engine_stats_nothing_is_printed(ec1):
+    done = ec1.run("true")
+    assert (done.stderr, done.returncode) == (b"", 0)

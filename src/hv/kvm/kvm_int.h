@@ -17,6 +17,13 @@ struct kvm_vm {
     pthread_mutex_t pulse_lock;
 };
 
+/* Exits of KVM_RUN by cause, counted here; what KVM does by itself is not among them. */
+#define KVM_EXITS_LIST(X)                  \
+    X(pio, "exits: ports")                 \
+    X(mmio, "exits: device memory")        \
+    X(interrupted, "exits: signals to us") \
+    X(others, "exits: others")
+
 struct kvm_vcpu {
     struct hv_vcpu hv; /* first */
     struct kvm_vm *vm;
@@ -27,6 +34,11 @@ struct kvm_vcpu {
     _Atomic bool kicked; /* set by kick, taken by run */
     bool io_pending;     /* the guest's last access was served but KVM has not taken the answer */
     char why[200];
+    struct {
+#define X(name, text) uint64_t name;
+        KVM_EXITS_LIST(X)
+#undef X
+    } exits; /* the thread in vcpu_run */
 };
 
 static inline struct kvm_vm *kvm_vm_of(struct hv_vm *vm)
@@ -53,6 +65,7 @@ void kvm_vcpu_free(struct hv_vcpu *hv);
 int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit);
 void kvm_vcpu_kick(struct hv_vcpu *hv);
 const char *kvm_vcpu_why(const struct hv_vcpu *hv);
+size_t kvm_vcpu_counters(const struct hv_vcpu *hv, struct hv_counter *ret_counters);
 /* Install the empty handler that makes a kick interrupt KVM_RUN. */
 int kvm_kick_init(struct err *err);
 

@@ -133,6 +133,17 @@ const char *kvm_vcpu_why(const struct hv_vcpu *hv)
     return ((const struct kvm_vcpu *)hv)->why;
 }
 
+size_t kvm_vcpu_counters(const struct hv_vcpu *hv, struct hv_counter *ret_counters)
+{
+    const struct kvm_vcpu *vcpu = (const struct kvm_vcpu *)hv;
+    struct hv_counter *to = ret_counters;
+
+#define X(field, text) *to++ = (struct hv_counter){.name = (text), .value = vcpu->exits.field};
+    KVM_EXITS_LIST(X)
+#undef X
+    return (size_t)(to - ret_counters);
+}
+
 static void serve_pio(struct kvm_vcpu *vcpu)
 {
     const struct hv_client *client = vcpu->vm->config.client;
@@ -176,15 +187,17 @@ static bool serve(struct kvm_vcpu *vcpu, enum hv_exit *exit)
 {
     switch (vcpu->run->exit_reason) {
     case KVM_EXIT_IO:
+        vcpu->exits.pio++;
         serve_pio(vcpu);
         vcpu->io_pending = true;
         return false;
     case KVM_EXIT_MMIO:
+        vcpu->exits.mmio++;
         serve_mmio(vcpu);
         vcpu->io_pending = true;
         return false;
     case KVM_EXIT_INTR:
-    case KVM_EXIT_IRQ_WINDOW_OPEN: return false;
+    case KVM_EXIT_IRQ_WINDOW_OPEN: vcpu->exits.others++; return false;
     case KVM_EXIT_SHUTDOWN: *exit = HV_EXIT_TRIPLE_FAULT; return true;
     default: *exit = broken(vcpu); return true;
     }
@@ -235,6 +248,7 @@ int kvm_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
         vcpu->io_pending = false;
         if (r < 0) {
             if (errno == EINTR || errno == EAGAIN) {
+                vcpu->exits.interrupted++;
                 continue;
             }
             r = -errno;

@@ -245,6 +245,7 @@ const struct hv_ops hv_kvm_ops = {
     .vcpu_get = kvm_vcpu_get,
     .vcpu_set = kvm_vcpu_set,
     .vcpu_why = kvm_vcpu_why,
+    .vcpu_counters = kvm_vcpu_counters,
     .irq_set = kvm_irq_set,
     .irq_pulse = kvm_irq_pulse,
     .msi = kvm_msi,

@@ -67,6 +67,7 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
     vm->mem = config->mem;
     vm->client = config->client;
     vm->vcpu_count = config->vcpu_count;
+    vm->count_runs = config->count_all;
     r = intc_init(&vm->intc, write_guest, vm, err);
     if (r == 0) {
         vm->cpuid = cpuid_model_new(config->vcpu_count, (uint32_t)(vm->intc.tsc.hz / 1000));
@@ -121,6 +122,7 @@ static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_
     s->vm = vm;
     s->cpu.mem = vm->mem;
     s->cpu.index = index;
+    s->cpu.count_runs = vm->count_runs;
     s->cpu.cpuid = vm->cpuid;
     s->cpu.platform = &soft_platform;
     s->cpu.platform_owner = s;
@@ -196,6 +198,7 @@ const struct hv_ops hv_soft_ops = {
     .vcpu_get = soft_vcpu_get,
     .vcpu_set = soft_vcpu_set,
     .vcpu_why = soft_vcpu_why,
+    .vcpu_counters = soft_vcpu_counters,
     .irq_set = soft_irq_set,
     .irq_pulse = soft_irq_pulse,
     .msi = soft_msi,

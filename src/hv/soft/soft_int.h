@@ -27,6 +27,7 @@ struct soft_vm {
     struct mem_map *mem;
     const struct hv_client *client;
     unsigned vcpu_count;
+    bool count_runs; /* of all its vCPUs */
     struct cpuid_model *cpuid;
     struct intc intc;
     struct soft_vcpu *vcpu[HV_VCPU_MAX];
@@ -67,6 +68,8 @@ void soft_vcpu_kick(struct hv_vcpu *hv);
 /* state.c */
 int soft_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+/* counters.c */
+size_t soft_vcpu_counters(const struct hv_vcpu *hv, struct hv_counter *ret_counters);
 /* smc.c */
 void smc_init(struct smc_queue *q);
 void smc_fini(struct smc_queue *q);

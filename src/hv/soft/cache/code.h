@@ -48,3 +48,10 @@ void code_cache_page_shared(struct vcpu *v, gpa_t page);
 
 /* Forget every block: the whole state or memory was replaced. */
 void code_cache_clear(struct vcpu *v);
+
+/* What is in use now. */
+struct code_usage {
+    uint64_t block_bytes; /* decoded blocks */
+    uint64_t code_bytes;  /* translated code */
+};
+void code_cache_usage(const struct vcpu *v, struct code_usage *ret_usage);

@@ -320,6 +320,7 @@ void code_cache_clear(struct vcpu *v)
 {
     struct code_cache *c = v->code;
 
+    v->stats.cache_clears++;
     for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
         for (struct code_page *p = c->page_bucket[i]; p; p = p->next) {
             mmu_code_page_remove(v, GPA(p->gpa));
@@ -337,6 +338,12 @@ void code_cache_clear(struct vcpu *v)
     v->block = NULL;
     v->link = NULL;
     code_new_blocks(v);
+}
+
+void code_cache_usage(const struct vcpu *v, struct code_usage *ret_usage)
+{
+    *ret_usage = (struct code_usage){.block_bytes = v->code->used,
+                                     .code_bytes = v->emit ? emit_code_bytes(v) : 0};
 }
 
 int code_cache_init(struct vcpu *v)

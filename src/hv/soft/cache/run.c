@@ -85,6 +85,7 @@ static void run_block(struct vcpu *v, const struct block *b)
 
     v->block = b;
     v->stats.insns += b->insn_count;
+    v->stats.runs++;
     v->code_hit = false;
     while (op) {
         op = op->fn(v, op);

@@ -17,6 +17,7 @@ static struct block *block_now(struct vcpu *v)
 
 OP_HANDLER(enter_code)
 {
+    v->stats.runs_translated++;
     return emit_enter(v);
 }
 

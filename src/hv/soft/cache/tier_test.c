@@ -450,6 +450,7 @@ TEST(tier, translated_programs_end_as_interpreted_ones_do)
     print_message("EC1_SEED=%lu\n", seed);
     machine_start(&vms[0], "interp");
     machine_start(&vms[1], "eager");
+    vms[1].v->count_runs = true; /* both run as many instructions */
     for (unsigned long i = 0; i < count && failed < 5; i++) {
         make_program(&p);
         failed += !is_same(vms, &p);
@@ -466,6 +467,7 @@ TEST(tier, full_code_memory_starts_anew)
     struct soft_vm vm;
 
     machine_start(&vm, "eager");
+    vm.v->count_runs = true;
     memset(page, 0xf4, sizeof(page));
     for (unsigned i = 0; i < 1300; i++) {
         memcpy(page + 3 * i, "\x48\x8b\x06", 3); /* mov rax, [rsi] */

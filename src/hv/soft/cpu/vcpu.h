@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "hv/cpu_state.h"
+#include "hv/soft/cpu/stats.h"
 #include "mem/addr.h"
 
 struct mem_map;
@@ -126,22 +127,6 @@ struct mmu_state {
     uint64_t populated[MMU_CHUNK_MAX / 64];
 };
 
-/* Counters for `--engine-stats`-like reports and tests; written by the owner thread only. */
-struct vcpu_stats {
-    uint64_t insns;
-    uint64_t blocks_decoded;
-    uint64_t insns_decoded;
-    uint64_t tlb_misses;
-    uint64_t page_walks;
-    uint64_t tlb_flushes;
-    uint64_t exceptions;
-    uint64_t interrupts;
-    uint64_t mmio;
-    uint64_t pio;
-    uint64_t halts;
-    uint64_t smc_invalidations;
-};
-
 /* What a vCPU asks of the world around it; filled by hv/soft/engine.c and never NULL.  `owner` is
  * vcpu->platform_owner.  All are called on the vCPU's thread. */
 struct vcpu_platform {
@@ -236,6 +221,7 @@ struct vcpu {
     char why[256]; /* cause of HV_EXIT_BROKEN */
     bool broken;
     bool triple_fault;
+    bool count_runs; /* stats of each block's run, too; before the first block is decoded */
     struct vcpu_stats stats;
 
     struct mmu_state mmu; /* mmu/ */

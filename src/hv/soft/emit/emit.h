@@ -41,6 +41,8 @@ void emit_fini(struct vcpu *v);
 /* Forget all code: no block that refers to it is left. */
 void emit_clear(struct vcpu *v);
 bool emit_is_full(const struct vcpu *v);
+/* Bytes of code, stubs included. */
+size_t emit_code_bytes(const struct vcpu *v);
 
 /* The `code` of a block that has none of its own: goes on in the interpreter. */
 const void *emit_interpreter(const struct vcpu *v);

@@ -140,6 +140,8 @@ static void interpret_stub(struct emit_cache *e)
     asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
     asm_rm(a, 4, ASM_0F | 0xb6, HOST_T1, HOST_T2, offsetof(struct block, insn_count));
     asm_rm(a, 8, 0x01, HOST_T1, HOST_VCPU, offsetof(struct vcpu, stats.insns));
+    asm_rm(a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs));
+    ASM(a, 1);
     asm_rm(a, 8, 0x8d, HOST_T1, HOST_T2, offsetof(struct block, op));
     asm_jump_to(a, 0xe9, e->leave_op);
 }

@@ -170,8 +170,14 @@ static void end_block(struct work *w)
 static void prologue(struct translation *t)
 {
     asm_store(t->a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
-    asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.insns));
-    ASM(t->a, t->block->insn_count);
+    if (t->v->count_runs) {
+        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.insns));
+        ASM(t->a, t->block->insn_count);
+        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs));
+        ASM(t->a, 1);
+        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs_translated));
+        ASM(t->a, 1);
+    }
 }
 
 static bool translate(struct work *w)
@@ -225,8 +231,11 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
     if (!is_done) {
         e->buf.at = start;
         e->buf.is_full = false;
+        return false;
     }
-    return is_done;
+    v->stats.blocks_translated++;
+    v->stats.insns_translated += b->insn_count;
+    return true;
 }
 
 const struct op *emit_enter(struct vcpu *v)
@@ -244,6 +253,11 @@ const void *emit_interpreter(const struct vcpu *v)
 bool emit_is_full(const struct vcpu *v)
 {
     return (size_t)(v->emit->buf.end - v->emit->buf.at) < CODE_RESERVE;
+}
+
+size_t emit_code_bytes(const struct vcpu *v)
+{
+    return (size_t)(v->emit->buf.at - v->emit->buf.start);
 }
 
 void emit_clear(struct vcpu *v)

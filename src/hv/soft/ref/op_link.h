@@ -14,6 +14,7 @@ static inline struct block_link *links_of(const struct op *op)
         const struct block *b_ = (b);       \
         (v)->block = b_;                    \
         (v)->stats.insns += b_->insn_count; \
+        (v)->stats.runs++;                  \
         OP_GO((v), b_->op);                 \
     } while (0)
 
