@@ -1,9 +1,11 @@
 /* base_test.c — sizes, numbers, buffers and errors. */
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/buf.h"
+#include "base/file.h"
 #include "base/list.h"
 #include "base/str.h"
 #include "tests/lib/test.h"
@@ -88,4 +90,35 @@ TEST(base, buffers_grow_and_shrink)
     CHECK_INT(buf_status(&buf), -ENOMEM);
     buf_fini(&buf);
     buf_fini(NULL);
+}
+
+TEST(base, a_file_is_read_at_an_offset_or_not_at_all)
+{
+    char path[] = "/tmp/ec1-file-XXXXXX", data[4] = "";
+    int fd = mkstemp(path);
+
+    CHECK(fd >= 0);
+    (void)unlink(path);
+    CHECK_INT(write(fd, "0123456", 7), 7);
+    CHECK_INT(file_read_at(fd, 3, data, 4), 0);
+    CHECK_INT(memcmp(data, "3456", 4), 0);
+    CHECK_INT(file_read_at(fd, 4, data, 4), -ENODATA);
+    CHECK_INT(lseek(fd, 0, SEEK_CUR), 7);
+    (void)close(fd);
+    CHECK_INT(file_read_at(-1, 0, data, 1), -EBADF);
+}
+
+TEST(base, integers_are_appended_little_endian)
+{
+    static const uint8_t want[] = {1, 3, 2, 7, 6, 5, 4, 15, 14, 13, 12, 11, 10, 9, 8};
+    struct buf b = {0};
+
+    buf_append_u8(&b, 1);
+    buf_append_le16(&b, 0x0203);
+    buf_append_le32(&b, 0x04050607);
+    buf_append_le64(&b, UINT64_C(0x08090a0b0c0d0e0f));
+    CHECK_INT(buf_status(&b), 0);
+    CHECK_INT(b.len, sizeof(want));
+    CHECK_INT(memcmp(b.data, want, sizeof(want)), 0);
+    buf_fini(&b);
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/bits.h"
 
 void buf_fini(struct buf *buf)
 {
@@ -81,6 +82,35 @@ void buf_append_zero(struct buf *buf, size_t len)
         buf->len += len;
         buf->data[buf->len] = 0;
     }
+}
+
+void buf_append_u8(struct buf *buf, uint8_t value)
+{
+    buf_append(buf, &value, sizeof(value));
+}
+
+void buf_append_le16(struct buf *buf, uint16_t value)
+{
+    uint8_t bytes[2];
+
+    store_le16(bytes, value);
+    buf_append(buf, bytes, sizeof(bytes));
+}
+
+void buf_append_le32(struct buf *buf, uint32_t value)
+{
+    uint8_t bytes[4];
+
+    store_le32(bytes, value);
+    buf_append(buf, bytes, sizeof(bytes));
+}
+
+void buf_append_le64(struct buf *buf, uint64_t value)
+{
+    uint8_t bytes[8];
+
+    store_le64(bytes, value);
+    buf_append(buf, bytes, sizeof(bytes));
 }
 
 void buf_printf(struct buf *buf, const char *fmt, ...)

@@ -27,6 +27,11 @@ void *buf_reserve(struct buf *buf, size_t more);
 void buf_append(struct buf *buf, const void *data, size_t len);
 void buf_append_str(struct buf *buf, const char *str);
 void buf_append_zero(struct buf *buf, size_t len);
+/* Integers, little endian. */
+void buf_append_u8(struct buf *buf, uint8_t value);
+void buf_append_le16(struct buf *buf, uint16_t value);
+void buf_append_le32(struct buf *buf, uint32_t value);
+void buf_append_le64(struct buf *buf, uint64_t value);
 void buf_printf(struct buf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Remove `len` bytes from the front. */
 void buf_consume(struct buf *buf, size_t len);

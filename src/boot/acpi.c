@@ -51,35 +51,6 @@
 #define MADT_LAPIC_NMI 4
 #define MADT_X2APIC    9
 
-static void put_u8(struct buf *out, uint8_t value)
-{
-    buf_append(out, &value, 1);
-}
-
-static void put_u16(struct buf *out, uint16_t value)
-{
-    uint8_t bytes[2];
-
-    store_le16(bytes, value);
-    buf_append(out, bytes, sizeof(bytes));
-}
-
-static void put_u32(struct buf *out, uint32_t value)
-{
-    uint8_t bytes[4];
-
-    store_le32(bytes, value);
-    buf_append(out, bytes, sizeof(bytes));
-}
-
-static void put_u64(struct buf *out, uint64_t value)
-{
-    uint8_t bytes[8];
-
-    store_le64(bytes, value);
-    buf_append(out, bytes, sizeof(bytes));
-}
-
 static uint8_t checksum(const uint8_t *data, size_t len)
 {
     uint8_t sum = 0;
@@ -98,13 +69,13 @@ static size_t begin_table(struct buf *out, const char *signature, uint8_t revisi
     buf_append_zero(out, -out->len & (TABLE_ALIGN - 1));
     at = out->len;
     buf_append(out, signature, 4);
-    put_u32(out, 0); /* length */
-    put_u8(out, revision);
-    put_u8(out, 0); /* checksum */
+    buf_append_le32(out, 0); /* length */
+    buf_append_u8(out, revision);
+    buf_append_u8(out, 0); /* checksum */
     buf_append(out, "EC1   EC1MICRO", 14);
-    put_u32(out, 1);
+    buf_append_le32(out, 1);
     buf_append(out, "EC1 ", 4);
-    put_u32(out, 1);
+    buf_append_le32(out, 1);
     return at;
 }
 
@@ -203,18 +174,18 @@ static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64
 static void add_cpu(struct buf *out, unsigned id)
 {
     if (id <= XAPIC_ID_MAX) {
-        put_u8(out, MADT_LAPIC);
-        put_u8(out, 8);
-        put_u8(out, (uint8_t)id); /* ACPI processor uid */
-        put_u8(out, (uint8_t)id);
-        put_u32(out, 1); /* enabled */
+        buf_append_u8(out, MADT_LAPIC);
+        buf_append_u8(out, 8);
+        buf_append_u8(out, (uint8_t)id); /* ACPI processor uid */
+        buf_append_u8(out, (uint8_t)id);
+        buf_append_le32(out, 1); /* enabled */
     } else {
-        put_u8(out, MADT_X2APIC);
-        put_u8(out, 16);
-        put_u16(out, 0);
-        put_u32(out, id);
-        put_u32(out, 1); /* enabled */
-        put_u32(out, id);
+        buf_append_u8(out, MADT_X2APIC);
+        buf_append_u8(out, 16);
+        buf_append_le16(out, 0);
+        buf_append_le32(out, id);
+        buf_append_le32(out, 1); /* enabled */
+        buf_append_le32(out, id);
     }
 }
 
@@ -222,22 +193,22 @@ static size_t add_madt(struct buf *out, const struct acpi_config *config)
 {
     size_t at = begin_table(out, "APIC", 5);
 
-    put_u32(out, APIC_DEFAULT_BASE);
-    put_u32(out, 0); /* no 8259s */
+    buf_append_le32(out, APIC_DEFAULT_BASE);
+    buf_append_le32(out, 0); /* no 8259s */
     for (unsigned i = 0; i < config->vcpu_count; i++) {
         add_cpu(out, i);
     }
-    put_u8(out, MADT_IOAPIC);
-    put_u8(out, 12);
-    put_u8(out, 0); /* its id */
-    put_u8(out, 0);
-    put_u32(out, IOAPIC_BASE);
-    put_u32(out, 0);             /* first global interrupt */
-    put_u8(out, MADT_LAPIC_NMI); /* LINT1 of every CPU, as on every PC */
-    put_u8(out, 6);
-    put_u8(out, 0xff);
-    put_u16(out, 0);
-    put_u8(out, 1);
+    buf_append_u8(out, MADT_IOAPIC);
+    buf_append_u8(out, 12);
+    buf_append_u8(out, 0); /* its id */
+    buf_append_u8(out, 0);
+    buf_append_le32(out, IOAPIC_BASE);
+    buf_append_le32(out, 0);            /* first global interrupt */
+    buf_append_u8(out, MADT_LAPIC_NMI); /* LINT1 of every CPU, as on every PC */
+    buf_append_u8(out, 6);
+    buf_append_u8(out, 0xff);
+    buf_append_le16(out, 0);
+    buf_append_u8(out, 1);
     end_table(out, at);
     return at;
 }
@@ -246,8 +217,8 @@ static size_t add_xsdt(struct buf *out, uint64_t fadt, uint64_t madt)
 {
     size_t at = begin_table(out, "XSDT", 1);
 
-    put_u64(out, fadt);
-    put_u64(out, madt);
+    buf_append_le64(out, fadt);
+    buf_append_le64(out, madt);
     end_table(out, at);
     return at;
 }

@@ -18,37 +18,16 @@
 #define OP_EXT     0x5b
 #define OP_DEVICE  0x82 /* after OP_EXT */
 
-static void put_u8(struct buf *out, uint8_t value)
-{
-    buf_append(out, &value, 1);
-}
-
-static void put_u16(struct buf *out, uint16_t value)
-{
-    uint8_t bytes[2];
-
-    store_le16(bytes, value);
-    buf_append(out, bytes, sizeof(bytes));
-}
-
-static void put_u32(struct buf *out, uint32_t value)
-{
-    uint8_t bytes[4];
-
-    store_le32(bytes, value);
-    buf_append(out, bytes, sizeof(bytes));
-}
-
 static void put_int(struct buf *out, uint32_t value)
 {
     if (value <= 1) {
-        put_u8(out, value ? OP_ONE : OP_ZERO);
+        buf_append_u8(out, value ? OP_ONE : OP_ZERO);
     } else if (value <= 0xff) {
-        put_u8(out, OP_BYTE);
-        put_u8(out, (uint8_t)value);
+        buf_append_u8(out, OP_BYTE);
+        buf_append_u8(out, (uint8_t)value);
     } else {
-        put_u8(out, OP_DWORD);
-        put_u32(out, value);
+        buf_append_u8(out, OP_DWORD);
+        buf_append_le32(out, value);
     }
 }
 
@@ -56,19 +35,19 @@ static void put_int(struct buf *out, uint32_t value)
 static void put_package_len(struct buf *out, size_t len)
 {
     if (len + 1 < 0x40) {
-        put_u8(out, (uint8_t)(len + 1));
+        buf_append_u8(out, (uint8_t)(len + 1));
     } else if (len + 2 < 0x1000) {
-        put_u8(out, (uint8_t)(0x40 | ((len + 2) & 0xf)));
-        put_u8(out, (uint8_t)((len + 2) >> 4));
+        buf_append_u8(out, (uint8_t)(0x40 | ((len + 2) & 0xf)));
+        buf_append_u8(out, (uint8_t)((len + 2) >> 4));
     } else {
-        put_u8(out, (uint8_t)(0x80 | ((len + 3) & 0xf)));
-        put_u16(out, (uint16_t)((len + 3) >> 4));
+        buf_append_u8(out, (uint8_t)(0x80 | ((len + 3) & 0xf)));
+        buf_append_le16(out, (uint16_t)((len + 3) >> 4));
     }
 }
 
 static void put_name(struct buf *out, const char *name)
 {
-    put_u8(out, OP_NAME);
+    buf_append_u8(out, OP_NAME);
     buf_append_str(out, name);
 }
 
@@ -81,7 +60,7 @@ void aml_name_int(struct buf *out, const char *name, uint32_t value)
 void aml_name_str(struct buf *out, const char *name, const char *value)
 {
     put_name(out, name);
-    put_u8(out, OP_STRING);
+    buf_append_u8(out, OP_STRING);
     buf_append(out, value, strlen(value) + 1);
 }
 
@@ -89,11 +68,11 @@ void aml_name_pair(struct buf *out, const char *name, uint32_t a, uint32_t b)
 {
     struct buf items = {0};
 
-    put_u8(&items, 2);
+    buf_append_u8(&items, 2);
     put_int(&items, a);
     put_int(&items, b);
     put_name(out, name);
-    put_u8(out, OP_PACKAGE);
+    buf_append_u8(out, OP_PACKAGE);
     put_package_len(out, items.len);
     buf_append(out, items.data, items.len);
     out->failed |= items.failed;
@@ -123,7 +102,7 @@ void aml_close_scope(struct buf *out, size_t mark, const char *path)
 {
     struct buf head = {0};
 
-    put_u8(&head, OP_SCOPE);
+    buf_append_u8(&head, OP_SCOPE);
     put_package_len(&head, strlen(path) + out->len - mark);
     buf_append_str(&head, path);
     wrap(out, mark, &head);
@@ -133,8 +112,8 @@ void aml_close_device(struct buf *out, size_t mark, const char *name)
 {
     struct buf head = {0};
 
-    put_u8(&head, OP_EXT);
-    put_u8(&head, OP_DEVICE);
+    buf_append_u8(&head, OP_EXT);
+    buf_append_u8(&head, OP_DEVICE);
     put_package_len(&head, strlen(name) + out->len - mark);
     buf_append_str(&head, name);
     wrap(out, mark, &head);
@@ -148,7 +127,7 @@ void aml_close_resources(struct buf *out, size_t mark)
     buf_append(out, "\x79\0", 2); /* end tag; checksum 0 means "not given" (6.4.2.9) */
     put_int(&size, (uint32_t)(out->len - mark));
     put_name(&head, "_CRS");
-    put_u8(&head, OP_BUFFER);
+    buf_append_u8(&head, OP_BUFFER);
     put_package_len(&head, size.len + out->len - mark);
     buf_append(&head, size.data, size.len);
     head.failed |= size.failed;
@@ -158,28 +137,28 @@ void aml_close_resources(struct buf *out, size_t mark)
 
 void aml_memory32(struct buf *out, uint32_t start, uint32_t len)
 {
-    put_u8(out, 0x86); /* 6.4.3.4, 32-bit fixed memory range */
-    put_u16(out, 9);
-    put_u8(out, 1); /* writeable */
-    put_u32(out, start);
-    put_u32(out, len);
+    buf_append_u8(out, 0x86); /* 6.4.3.4, 32-bit fixed memory range */
+    buf_append_le16(out, 9);
+    buf_append_u8(out, 1); /* writeable */
+    buf_append_le32(out, start);
+    buf_append_le32(out, len);
 }
 
 void aml_io(struct buf *out, uint16_t start, uint8_t len)
 {
-    put_u8(out, 0x47); /* 6.4.2.5, I/O port */
-    put_u8(out, 1);    /* decodes 16 address bits */
-    put_u16(out, start);
-    put_u16(out, start);
-    put_u8(out, 1); /* alignment */
-    put_u8(out, len);
+    buf_append_u8(out, 0x47); /* 6.4.2.5, I/O port */
+    buf_append_u8(out, 1);    /* decodes 16 address bits */
+    buf_append_le16(out, start);
+    buf_append_le16(out, start);
+    buf_append_u8(out, 1); /* alignment */
+    buf_append_u8(out, len);
 }
 
 void aml_interrupt(struct buf *out, uint32_t line)
 {
-    put_u8(out, 0x89); /* 6.4.3.6, extended interrupt */
-    put_u16(out, 6);
-    put_u8(out, 0x03); /* bit 0: consumer, bit 1: edge; active high, exclusive */
-    put_u8(out, 1);
-    put_u32(out, line);
+    buf_append_u8(out, 0x89); /* 6.4.3.6, extended interrupt */
+    buf_append_le16(out, 6);
+    buf_append_u8(out, 0x03); /* bit 0: consumer, bit 1: edge; active high, exclusive */
+    buf_append_u8(out, 1);
+    buf_append_le32(out, line);
 }

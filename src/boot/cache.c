@@ -18,6 +18,7 @@
 #include "base/auto.h"
 #include "base/bits.h"
 #include "base/buf.h"
+#include "base/file.h"
 
 #define FOOTER_MAGIC UINT64_C(0x31786c6d76316365) /* "ec1vmlx1" */
 #define READ_LEN     (256 * KIB)                  /* a multiple of what mix() takes in */
@@ -109,26 +110,6 @@ static int file_name(const char *dir, const struct cache_key *key, const char *s
     return buf_status(ret_name);
 }
 
-static int read_exact(int fd, void *data, size_t len, uint64_t offset)
-{
-    uint8_t *to = data;
-
-    while (len > 0) {
-        ssize_t got = pread(fd, to, len, (off_t)offset);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got < 0 ? -errno : -ENODATA;
-        }
-        to += got;
-        offset += (uint64_t)got;
-        len -= (size_t)got;
-    }
-    return 0;
-}
-
 int cache_key_of_file(int fd, uint64_t offset, uint64_t len, struct cache_key *ret_key)
 {
     AUTO_FREE uint8_t *part = malloc(READ_LEN);
@@ -139,7 +120,7 @@ int cache_key_of_file(int fd, uint64_t offset, uint64_t len, struct cache_key *r
     }
     while (len > 0) {
         size_t part_len = len < READ_LEN ? (size_t)len : READ_LEN;
-        int r = read_exact(fd, part, part_len, offset);
+        int r = file_read_at(fd, offset, part, part_len);
 
         if (r < 0) {
             return r;
@@ -160,7 +141,7 @@ static int sample_file(int fd, uint64_t len, struct cache_key *ret_check)
 
     for (uint64_t at = 0; at < len; at += SAMPLE_STEP) {
         size_t part = len - at < SAMPLE_LEN ? (size_t)(len - at) : SAMPLE_LEN;
-        int r = read_exact(fd, page, part, at);
+        int r = file_read_at(fd, at, page, part);
 
         if (r < 0) {
             return r;
@@ -199,7 +180,7 @@ static int check_file(int fd, const struct cache_key *key, uint64_t *ret_len)
     if (st.st_size < (off_t)sizeof(footer)) {
         return -EBADMSG;
     }
-    r = read_exact(fd, &footer, sizeof(footer), (uint64_t)st.st_size - sizeof(footer));
+    r = file_read_at(fd, (uint64_t)st.st_size - sizeof(footer), &footer, sizeof(footer));
     if (r < 0) {
         return r;
     }

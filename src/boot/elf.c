@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "mem/map.h"
 
@@ -25,30 +26,15 @@ static const struct machine_name machine_names[] = {
 /* Read exactly `len` bytes at `offset` of the ELF. */
 static int source_read(const struct elf_source *source, uint64_t offset, void *data, uint64_t len)
 {
-    uint8_t *to = data;
-
     if (!range_within(offset, len, source->len)) {
         return -ENODATA;
     }
     offset += source->start;
     if (source->data) {
-        memcpy(to, source->data + offset, len);
+        memcpy(data, source->data + offset, len);
         return 0;
     }
-    while (len > 0) {
-        ssize_t got = pread(source->fd, to, len, (off_t)offset);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got < 0 ? -errno : -ENODATA;
-        }
-        to += got;
-        offset += (uint64_t)got;
-        len -= (uint64_t)got;
-    }
-    return 0;
+    return file_read_at(source->fd, offset, data, len);
 }
 
 bool elf_sniff(const void *data, size_t len)

@@ -10,6 +10,7 @@
 
 #include "base/auto.h"
 #include "base/bits.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "boot/cache.h"
 #include "boot/layout.h"
@@ -31,25 +32,16 @@ struct opening {
 static int read_range(int fd, uint64_t offset, uint64_t len, struct buf *out)
 {
     uint8_t *to = buf_reserve(out, len);
+    int r;
 
     if (!to) {
         return -ENOMEM;
     }
-    while (len > 0) {
-        ssize_t got = pread(fd, to, len, (off_t)offset);
-
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return got < 0 ? -errno : -ENODATA;
-        }
-        to += got;
-        offset += (uint64_t)got;
-        len -= (uint64_t)got;
-        out->len += (size_t)got;
+    r = file_read_at(fd, offset, to, len);
+    if (r == 0) {
+        out->len += len;
     }
-    return 0;
+    return r;
 }
 
 static int open_file(const char *path, struct opening *o, struct err *err)

@@ -115,6 +115,19 @@ ssize_t tree_list_xattr(void *t, uint64_t id, char *list, size_t size)
     return size && tree->is_read_only ? (ssize_t)drop_trusted(list, (size_t)n) : n;
 }
 
+/* The same, for a change. */
+static int writable_path(struct tree *tree, uint64_t id, const char *name,
+                         char path[static TREE_FD_PATH_MAX])
+{
+    if (tree->is_read_only) {
+        return -EROFS;
+    }
+    if (tree->only && id == TREE_ROOT) {
+        return -EPERM;
+    }
+    return xattr_path(tree, id, name, path);
+}
+
 int tree_set_xattr(void *t, uint64_t id, const char *name, const void *value, size_t size,
                    int flags)
 {
@@ -122,13 +135,7 @@ int tree_set_xattr(void *t, uint64_t id, const char *name, const void *value, si
     char path[TREE_FD_PATH_MAX];
     int r;
 
-    if (tree->is_read_only) {
-        return -EROFS;
-    }
-    if (tree->only && id == TREE_ROOT) {
-        return -EPERM;
-    }
-    r = xattr_path(tree, id, name, path);
+    r = writable_path(tree, id, name, path);
     if (r < 0) {
         return r;
     }
@@ -141,13 +148,7 @@ int tree_remove_xattr(void *t, uint64_t id, const char *name)
     char path[TREE_FD_PATH_MAX];
     int r;
 
-    if (tree->is_read_only) {
-        return -EROFS;
-    }
-    if (tree->only && id == TREE_ROOT) {
-        return -EPERM;
-    }
-    r = xattr_path(tree, id, name, path);
+    r = writable_path(tree, id, name, path);
     if (r < 0) {
         return r;
     }

@@ -1,0 +1,25 @@
+/* file.c — files by descriptor. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+int file_read_at(int fd, uint64_t offset, void *data, size_t len)
+{
+    uint8_t *to = data;
+
+    while (len > 0) {
+        ssize_t got = pread(fd, to, len, (off_t)offset);
+
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got <= 0) {
+            return got < 0 ? -errno : -ENODATA;
+        }
+        to += got;
+        offset += (uint64_t)got;
+        len -= (size_t)got;
+    }
+    return 0;
+}

@@ -1,0 +1,9 @@
+/* file.h — files by descriptor. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Read exactly `len` bytes at `offset`.  0, -ENODATA where the file ends before, or -errno.  The
+ * file's position stays. */
+int file_read_at(int fd, uint64_t offset, void *data, size_t len);
