@@ -301,7 +301,8 @@ struct run {
     char **argv;
     struct vm *vm;
     struct cancel cancel;
-    int notify_fd; /* -d: the foreground process waits here for the id; -1: none */
+    int notify_fd; /* -d: the foreground process waits here for the id; -1: none, or it has it */
+    int null_fd;   /* -d: /dev/null */
     int out_fd;
     int err_fd;
     int64_t start_ns;
@@ -346,6 +347,36 @@ static bool has_ended(const struct run *run)
     return poll(&p, 1, 500) == 1;
 }
 
+/* -d: the command's output goes to files. */
+static int open_logs(struct run *run, struct err *err)
+{
+    const struct instance_info *info = vm_info(run->vm);
+    char path[INSTANCE_DIR_MAX + 16];
+
+    run->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    (void)snprintf(path, sizeof(path), "%s/out.log", info->dir);
+    run->out_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    (void)snprintf(path, sizeof(path), "%s/err.log", info->dir);
+    run->err_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (run->out_fd < 0 || run->err_fd < 0 || run->null_fd < 0) {
+        return err_sys(err, "create '%s'", path);
+    }
+    return 0;
+}
+
+/* -d: tell the process in the foreground that the command runs; it goes away then. */
+static void report_detached(void *arg)
+{
+    struct run *run = arg;
+
+    (void)dprintf(run->notify_fd, "%s", vm_info(run->vm)->id);
+    (void)close(take_fd(&run->notify_fd));
+    /* From here on what we have to say goes to the VM's own log. */
+    (void)dup2(run->null_fd, STDIN_FILENO);
+    (void)dup2(run->null_fd, STDOUT_FILENO);
+    (void)dup2(run->err_fd, STDERR_FILENO);
+}
+
 static int run_command(struct run *run)
 {
     struct exec_result result;
@@ -353,7 +384,9 @@ static int run_command(struct run *run)
     struct process_io io = {.in = run->args->detach ? -1 : STDIN_FILENO,
                             .out = run->out_fd,
                             .err = run->err_fd,
-                            .cancel_fd = run->cancel.all};
+                            .cancel_fd = run->cancel.all,
+                            .on_started = run->args->detach ? report_detached : NULL,
+                            .started_arg = run};
     int r = process_run(vm_socket(run->vm), &run->args->process, run->argv, &io, &result, &err);
 
     if (r == 0 && result.status == 0) {
@@ -374,29 +407,6 @@ static int run_command(struct run *run)
         log_error("%s", result.message);
     }
     return result.status;
-}
-
-/* Tell the process in the foreground that the VM is up; it goes away then. */
-static int report_detached(struct run *run, struct err *err)
-{
-    const struct instance_info *info = vm_info(run->vm);
-    char path[INSTANCE_DIR_MAX + 16];
-    AUTO_CLOSE int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    (void)snprintf(path, sizeof(path), "%s/out.log", info->dir);
-    run->out_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    (void)snprintf(path, sizeof(path), "%s/err.log", info->dir);
-    run->err_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (run->out_fd < 0 || run->err_fd < 0 || null < 0) {
-        return err_sys(err, "create '%s'", path);
-    }
-    (void)dprintf(run->notify_fd, "%s", info->id);
-    (void)close(take_fd(&run->notify_fd));
-    /* From here on what we have to say goes to the VM's own log. */
-    (void)dup2(null, STDIN_FILENO);
-    (void)dup2(null, STDOUT_FILENO);
-    (void)dup2(run->err_fd, STDERR_FILENO);
-    return 0;
 }
 
 static bool has_writable_share(const struct vm_spec *spec)
@@ -432,7 +442,7 @@ static int boot_and_run(struct run *run, struct err *err)
         return err_sys(err, "watch the machine");
     }
     if (run->args->detach) {
-        r = report_detached(run, err);
+        r = open_logs(run, err);
         if (r < 0) {
             return r;
         }
@@ -571,6 +581,7 @@ int cmd_run(int argc, char **argv)
     struct run_args args = {.spec = {.vcpu_count = 1, .mem_bytes = DEFAULT_MEM_BYTES}};
     struct run run = {.args = &args,
                       .notify_fd = -1,
+                      .null_fd = -1,
                       .out_fd = STDOUT_FILENO,
                       .err_fd = STDERR_FILENO,
                       .start_ns = clock_mono_ns()};

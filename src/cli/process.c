@@ -59,6 +59,8 @@ int process_run(const char *socket, const struct process_args *args, char **argv
     request.out = io->out;
     request.err = io->err;
     request.cancel_fd = io->cancel_fd;
+    request.on_started = io->on_started;
+    request.started_arg = io->started_arg;
     request.forward_signals = true;
     request.timeout_ns = REACH_TIMEOUT_NS;
     request.tty = args->want_tty || (io->in >= 0 && isatty(io->in) && isatty(io->out));

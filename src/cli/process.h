@@ -9,7 +9,9 @@ struct process_io {
     int in; /* -1: none */
     int out;
     int err;
-    int cancel_fd; /* -1: none */
+    int cancel_fd;                 /* -1: none */
+    void (*on_started)(void *arg); /* NULL, or called once it runs */
+    void *started_arg;
 };
 
 /* Runs argv in the VM behind `socket` with the caller's user, groups, directory, environment and

@@ -44,6 +44,7 @@ struct session {
     struct exec_signals signals;
     bool is_in_open;
     bool is_raw;
+    bool has_started;
     bool has_result;
     int code; /* negative errno that ended it */
     char why[ERR_TEXT_MAX];
@@ -77,6 +78,14 @@ static void take_failure(struct session *session, const Ec1__V1__Failure *failur
     (void)snprintf(result->message, sizeof(result->message), "%s",
                    failure->message[0] ? failure->message : "the VM gave no reason");
     session->has_result = true;
+}
+
+static void take_started(struct session *session)
+{
+    if (session->request->on_started && !session->has_started) {
+        session->request->on_started(session->request->started_arg);
+    }
+    session->has_started = true;
 }
 
 static void take_exit(struct session *session, const Ec1__V1__Exit *status)
@@ -150,6 +159,8 @@ static void on_message(struct grpc_call *call, const uint8_t *data, size_t len, 
         take_exit(session, response->exit);
     } else if (response->what_case == EC1__V1__EXEC_RESPONSE__WHAT_FAILURE) {
         take_failure(session, response->failure);
+    } else if (response->what_case == EC1__V1__EXEC_RESPONSE__WHAT_STARTED) {
+        take_started(session);
     }
     ec1__v1__exec_response__free_unpacked(response, NULL);
 }

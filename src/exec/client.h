@@ -48,6 +48,9 @@ struct exec_request {
     bool forward_signals; /* INT TERM HUP QUIT USR1 USR2 and the window size */
     int cancel_fd;        /* -1, or: once readable, give up with -ECANCELED */
     int64_t timeout_ns;   /* to reach the init; 0: none */
+
+    void (*on_started)(void *arg); /* NULL, or called once the command runs in the VM */
+    void *started_arg;
 };
 
 #define EXEC_REQUEST_INIT ((struct exec_request){.in = -1, .out = -1, .err = -1, .cancel_fd = -1})

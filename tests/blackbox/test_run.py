@@ -113,6 +113,14 @@ def test_detached_life(ec1):
     assert ec1("exec", "life", "--", "true").returncode == 125
 
 
+@pytest.mark.parametrize("command,status", [("/nonexistent", 127), ("/etc/passwd", 126)])
+def test_detached_says_when_the_command_does_not_start(ec1, command, status):
+    done = ec1("run", "--engine", ENGINE, "-d", "--rm", "--", command)
+    assert (done.returncode, done.stdout) == (status, b"")
+    assert command.encode() in done.stderr
+    assert command.encode() not in ec1("ps", "-a").stdout
+
+
 def test_kill_ends_a_vm_at_once(ec1):
     ec1("run", "--engine", ENGINE, "-d", "--rm", "--name", "victim", "--", "sleep", "1000", check=0)
     ec1("kill", "victim", check=0)
