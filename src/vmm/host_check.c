@@ -11,11 +11,15 @@
 
 #include "base/auto.h"
 #include "base/bits.h"
+#include "base/buf.h"
 #include "base/str.h"
+#include "image/rootfs/modules.h"
 #include "machine/backend.h"
 #include "vmm/instance.h"
 #include "vmm/kernel_find.h"
 #include "vmm/vm.h"
+
+#define MEMINFO_MAX (64 * KIB)
 
 __attribute__((format(printf, 3, 4))) static void
 say(struct host_check *c, enum host_check_state state, const char *fmt, ...)
@@ -55,6 +59,7 @@ static void check_soft(struct host_check *c)
 static void check_kernel(struct host_check *kernel, struct host_check *modules)
 {
     AUTO_FREE struct kernel_choice *k = calloc(1, sizeof(*k));
+    struct module_list list = {0};
     struct err err = {0};
 
     kernel->name = "guest kernel";
@@ -65,13 +70,16 @@ static void check_kernel(struct host_check *kernel, struct host_check *modules)
         return;
     }
     say(kernel, HOST_CHECK_OK, "%.350s", k->image);
-    if (k->modules[0]) {
+    if (k->modules[0] && module_list_make(k->modules, FEATURES_NEEDED, 0, &list, &err) < 0) {
+        say(modules, HOST_CHECK_BAD, "%.300s", err_text(&err));
+    } else if (k->modules[0]) {
         say(modules, HOST_CHECK_OK, "%.350s", k->modules);
     } else {
         say(modules, HOST_CHECK_NOTE,
             "none beside this kernel: it must have virtio, vsock, virtio-fs and overlayfs built "
             "in");
     }
+    module_list_fini(&list);
 }
 
 static void check_init(struct host_check *c)
@@ -101,14 +109,31 @@ static void check_runtime(struct host_check *c)
     }
 }
 
+/* What can be had without swapping: free memory alone leaves out the page cache.  0: unknown. */
+static uint64_t available_bytes(void)
+{
+    AUTO_CALL(buf_fini) struct buf text = {0};
+    const char *line;
+
+    if (buf_read_file(&text, "/proc/meminfo", MEMINFO_MAX) < 0) {
+        return 0;
+    }
+    line = strstr(buf_str(&text), "MemAvailable:");
+    return line ? strtoull(line + strlen("MemAvailable:"), NULL, 10) * KIB : 0;
+}
+
 static void check_memory(struct host_check *c)
 {
     char text[32];
-    uint64_t bytes = (uint64_t)sysconf(_SC_AVPHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t bytes = available_bytes();
 
     c->name = "memory";
+    if (bytes == 0) {
+        say(c, HOST_CHECK_NOTE, "/proc/meminfo does not say how much is available");
+        return;
+    }
     say(c, bytes < 256 * MIB ? HOST_CHECK_NOTE : HOST_CHECK_OK,
-        "%s free; a VM takes what it touches", str_from_size(bytes, text));
+        "%s available; a VM takes what it touches", str_from_size(bytes, text));
 }
 
 static void check_files(struct host_check *c)

@@ -9,6 +9,7 @@
 #include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/cpu/regs.h"
 #include "hv/soft/mmu/mmu.h"
+#include "hv/soft/ref/code_view.h"
 #include "hv/soft/soft.h"
 #include "hv/soft/soft_int.h"
 #include "mem/map.h"
@@ -21,10 +22,18 @@ static struct soft_vm *vm_of(struct hv_vm *hv)
     return (struct soft_vm *)hv;
 }
 
+/* Any x86-64 Linux will do, if it lets a program make code: some policies forbid it. */
 static int soft_probe(struct err *err)
 {
-    (void)err; /* any x86-64 Linux will do */
-    return 0;
+    struct code_view view;
+    int r = code_view_open(&view, "probe", GUEST_PAGE_SIZE);
+
+    code_view_close(&view);
+    return r < 0 ? err_set(err, r,
+                           "this host does not let programs make code (a writable and an "
+                           "executable view of one memfd): %s",
+                           strerror(-r))
+                 : 0;
 }
 
 static int write_guest(void *owner, uint64_t gpa, const void *data, unsigned len)
