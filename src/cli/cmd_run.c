@@ -315,6 +315,16 @@ static void tell(const struct run *run, const char *what)
     }
 }
 
+static void tell_phases(const struct run *run)
+{
+    char text[512];
+
+    if (run->args->verbose) {
+        vm_phases_text(run->vm, text, sizeof(text));
+        log_put(LOG_ERROR, "           in the guest: %s", text);
+    }
+}
+
 static void show_console_tail(const struct run *run)
 {
     AUTO_FREE char *tail = malloc(TAIL_SHOWN);
@@ -438,6 +448,7 @@ static int boot_and_run(struct run *run, struct err *err)
         return has_panicked ? STATUS_PANIC : STATUS_FAILED;
     }
     tell(run, "the guest's init is ready");
+    tell_phases(run);
     if (epoll_ctl(run->cancel.all, EPOLL_CTL_ADD, vm_end_fd(run->vm), &ev) < 0) {
         return err_sys(err, "watch the machine");
     }

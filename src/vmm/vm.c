@@ -1,6 +1,7 @@
 /* vm.c — from what a user asked for to a guest that takes commands, and to its end. */
 #include "vmm/vm.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -267,6 +268,36 @@ const char *vm_engine_warning(const struct vm *vm)
 const char *vm_cmdline(const struct vm *vm)
 {
     return buf_str(&vm->boot.cmdline);
+}
+
+/* guest: letters only, so that nothing else reaches a terminal. */
+static void phase_name(const char *from, char out[static 24])
+{
+    size_t len = 0;
+
+    while (len < 23 && isalpha((unsigned char)from[len])) {
+        out[len] = from[len];
+        len++;
+    }
+    out[len] = 0;
+}
+
+void vm_phases_text(const struct vm *vm, char *out, size_t size)
+{
+    const Ec1__V1__Ready *ready = exec_ready_message(vm->ready);
+    size_t at = 0;
+
+    out[0] = 0;
+    for (size_t i = 0; ready && i < ready->n_phases && at < size; i++) {
+        const Ec1__V1__Phase *phase = ready->phases[i];
+        char name[24];
+        int len;
+
+        phase_name(phase->name, name);
+        len = snprintf(out + at, size - at, "%s%s %.3f", i ? ", " : "", name,
+                       (double)phase->at_ns / 1e9);
+        at += len > 0 ? (size_t)len : 0;
+    }
 }
 
 const char *vm_socket(const struct vm *vm)

@@ -166,3 +166,22 @@ def test_engine_stats_count_what_each_cpu_did(ec1):
 def test_without_engine_stats_nothing_is_printed(ec1):
     done = ec1.run("true")
     assert (done.stderr, done.returncode) == (b"", 0)
+
+
+def test_doctor_sees_a_kernel_without_the_modules_it_needs(ec1, tmp_path):
+    release = "6.1.0-none"
+    (tmp_path / "boot").mkdir()
+    (tmp_path / "boot" / f"vmlinuz-{release}").write_bytes(b"not looked at")
+    modules = tmp_path / "lib" / "modules" / release
+    modules.mkdir(parents=True)
+    (modules / "modules.dep").write_text("kernel/fs/overlayfs/overlay.ko:\n")
+    done = ec1("doctor", env=dict(ec1.env, EC1_KERNEL=str(tmp_path)), check=1)
+    (line,) = [line for line in done.stdout.decode().splitlines() if "kernel modules" in line]
+    assert line.startswith("missing") and "CONFIG_VIRTIO_MMIO" in line
+
+
+def test_verbose_says_how_far_the_init_was_when(ec1):
+    done = ec1("run", "--engine", ENGINE, "--verbose", "--", "true", check=0)
+    (line,) = [line for line in done.stderr.decode().splitlines() if "in the guest:" in line]
+    times = [float(part.split()[1]) for part in line.split("in the guest:")[1].split(",")]
+    assert "init" in line and "setup" in line and times == sorted(times)
