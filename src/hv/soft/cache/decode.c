@@ -33,6 +33,19 @@ static uint64_t bytes_in_segment(const struct vcpu *v, uint64_t rip)
     return rip > limit ? 0 : (uint64_t)limit - rip + 1;
 }
 
+/* As the guest's CPU has it: without what CPUID hides, and without VEX in real mode. */
+static enum insn_status decode_bytes(const struct vcpu *v, const uint8_t *bytes, size_t avail,
+                                     struct insn *insn)
+{
+    enum insn_status status = insn_decode(bytes, avail, insn_mode_of(v), insn);
+
+    if (status == INSN_OK && (!insn_gate(insn, v->features) ||
+                              (insn->encoding != INSN_LEGACY && v->mode == MODE_REAL))) {
+        return INSN_UNDEFINED;
+    }
+    return status;
+}
+
 struct maker {
     struct vcpu *v;
     struct lower lower;
@@ -61,7 +74,7 @@ static enum insn_status decode_crossing(struct maker *m, struct insn *insn)
     memcpy(bytes + have, next, INSN_LEN_MAX - have);
     m->block->is_crossing = true;
     m->block->host2 = next;
-    return insn_decode(bytes, INSN_LEN_MAX, insn_mode_of(m->v), insn);
+    return decode_bytes(m->v, bytes, INSN_LEN_MAX, insn);
 }
 
 /* Decode at `offset` bytes into the block.  INSN_MORE: it does not fit into the page. */
@@ -76,7 +89,7 @@ static enum insn_status decode_one(struct maker *m, size_t offset, struct insn *
     have = have < in_segment ? have : (size_t)in_segment;
     memcpy(bytes, m->host + offset, have);
     memcpy(m->bytes + offset, bytes, have);
-    status = insn_decode(bytes, have, insn_mode_of(m->v), insn);
+    status = decode_bytes(m->v, bytes, have, insn);
     if (status != INSN_MORE) {
         return status;
     }

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 
 #include "hv/soft/cache/code_int.h"
+#include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/emit/emit.h"
 #include "hv/soft/ref/native.h"
 
@@ -364,6 +365,7 @@ int code_cache_init(struct vcpu *v)
     }
     (void)madvise(c->arena, ARENA_BYTES, MADV_HUGEPAGE);
     (void)madvise(c->arena, ARENA_BYTES, MADV_DONTDUMP);
+    v->features = cpuid_features(v->cpuid);
     code_new_blocks(v);
     r = native_init(v);
     if (r == 0) {

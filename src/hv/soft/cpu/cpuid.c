@@ -19,6 +19,7 @@
 #include "base/bits.h"
 #include "hv/soft/cpu/fpu.h"
 #include "x86/cr.h"
+#include "x86/feature.h"
 
 #define LEAF_MAX 64
 #define HV_BASE  0x40000000u
@@ -319,6 +320,67 @@ void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
         ret_regs[ECX] |= subleaf & 0xff;
         ret_regs[EDX] = v->index;
     }
+}
+
+/* --- extensions, as sets --- */
+
+static const struct {
+    uint32_t leaf;
+    uint8_t subleaf, reg, bit;
+} features[CPU_FEATURE_COUNT] = {
+#define X(name, leaf, subleaf, reg, bit) {leaf, subleaf, reg, bit},
+    CPU_FEATURE_LIST(X)
+#undef X
+};
+
+static uint64_t host_xcr0(void)
+{
+    uint32_t r[4], low, high;
+
+    host(1, 0, r);
+    if (!(r[ECX] & BIT(27))) { /* OSXSAVE */
+        return XCR0_X87 | XCR0_SSE;
+    }
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low | (uint64_t)high << 32;
+}
+
+/* Those of the host, without what its kernel does not let programs use. */
+static uint64_t host_features(void)
+{
+    uint64_t set = 0, xcr0 = host_xcr0();
+    uint32_t r[4];
+
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
+        host(features[i].leaf, features[i].subleaf, r);
+        if (r[features[i].reg] >> features[i].bit & 1) {
+            set |= UINT64_C(1) << i;
+        }
+    }
+    if ((xcr0 & XCR0_AVX_ALL) != XCR0_AVX_ALL) {
+        set &= ~CPU_NEEDS_AVX;
+    }
+    if ((xcr0 & XCR0_AVX512_ALL) != XCR0_AVX512_ALL || (set & CPU_AVX512) != CPU_AVX512) {
+        set &= ~CPU_NEEDS_AVX512;
+    }
+    return set;
+}
+
+uint64_t cpuid_features(const struct cpuid_model *model)
+{
+    uint64_t set = 0;
+
+    if (!model) {
+        return host_features();
+    }
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
+        const struct leaf *l = find(model, features[i].leaf, features[i].subleaf);
+
+        if (l && l->regs[features[i].reg] >> features[i].bit & 1) {
+            set |= UINT64_C(1) << i;
+        }
+    }
+    return set;
 }
 
 bool cpuid_is_amd(const struct cpuid_model *model)

@@ -21,6 +21,9 @@ void cpuid_model_free(struct cpuid_model *model);
 /* eax, ebx, ecx, edx */
 void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret_regs[4]);
 
+/* Extensions that the guest is shown, as CPU_HAS() of x86/feature.h; without a model, all that the
+ * host can carry out. */
+uint64_t cpuid_features(const struct cpuid_model *model);
 /* Does the guest see an AMD (or Hygon) CPU?  Decides vendor-specific behaviour. */
 bool cpuid_is_amd(const struct cpuid_model *model);
 /* Register bits that the guest may set. */

@@ -9,6 +9,14 @@
 
 #define XCR0_X87 UINT64_C(1)
 #define XCR0_SSE UINT64_C(2)
+#define XCR0_AVX UINT64_C(4)
+/* opmasks, upper halves of ZMM0 to 15, ZMM16 to 31 */
+#define XCR0_OPMASK UINT64_C(0x20)
+#define XCR0_ZMM_HI UINT64_C(0x40)
+#define XCR0_HI_ZMM UINT64_C(0x80)
+/* what VEX and EVEX instructions need */
+#define XCR0_AVX_ALL    (XCR0_SSE | XCR0_AVX)
+#define XCR0_AVX512_ALL (XCR0_AVX_ALL | XCR0_OPMASK | XCR0_ZMM_HI | XCR0_HI_ZMM)
 
 /* Offsets in the image. */
 #define FPU_FCW         0

@@ -217,6 +217,7 @@ struct vcpu {
     struct native_cache *native;     /* ref/native.c: stubs */
     struct emit_cache *emit;         /* emit/: translated code; NULL: interpret only */
     const struct cpuid_model *cpuid; /* cpu/cpuid.c, shared by the VM */
+    uint64_t features;               /* CPU_HAS() of what it shows; set by cache/ */
     unsigned index;
     char why[256]; /* cause of HV_EXIT_BROKEN */
     bool broken;

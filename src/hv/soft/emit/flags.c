@@ -87,6 +87,7 @@ struct flags_use emit_flags_use(const struct insn *insn)
     case INSN_CLASS_STRING:
     case INSN_CLASS_SYSTEM:
     case INSN_CLASS_X87:
+    case INSN_CLASS_AVX:
     case INSN_CLASS_FPSTATE: break;
     }
     return (struct flags_use){READS_ALL, false};

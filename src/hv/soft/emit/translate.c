@@ -18,7 +18,8 @@ static void decode(struct work *w)
 
     while (w->count < b->insn_count && w->count < SLOW_MAX && offset < size &&
            insn_decode(b->bytes + offset, size - offset, INSN_MODE_64, &w->insn[w->count]) ==
-               INSN_OK) {
+               INSN_OK &&
+           insn_gate(&w->insn[w->count], w->t.v->features)) {
         offset += w->insn[w->count++].len;
     }
 }

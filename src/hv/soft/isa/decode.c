@@ -9,39 +9,14 @@
  * truncates the target to 16 bits; no compiler emits that).  Far pointers in memory have 64-bit
  * offsets with REX.W, also as on Intel.  UD0 and UD1 have a ModRM byte.
  *
- * VEX, EVEX and XOP prefixes are #UD: no guest sees AVX.
+ * VEX and EVEX prefixes are decode_vex.c; XOP prefixes are #UD.
  */
 #include <string.h>
 
-#include "hv/soft/isa/forms.h"
+#include "hv/soft/isa/decode_int.h"
 
 /* Numbers of enum cpu_seg, which this room cannot include. */
 enum { ES, CS, SS, DS, FS, GS, SEG_LAST = GS };
-
-#define REX_W 0x8u
-#define REX_R 0x4u
-#define REX_X 0x2u
-#define REX_B 0x1u
-
-struct decoder {
-    const uint8_t *bytes;
-    uint8_t pos, end; /* end: at most INSN_LEN_MAX */
-    bool is_long;
-    enum insn_mode mode;
-    struct insn *insn;
-    uint8_t size[SIZE_COUNT];
-};
-
-/* Why bytes ran out. */
-static enum insn_status short_of_bytes(const struct decoder *d)
-{
-    return d->end == INSN_LEN_MAX ? INSN_TOO_LONG : INSN_MORE;
-}
-
-static bool has_bytes(const struct decoder *d, unsigned count)
-{
-    return (unsigned)(d->end - d->pos) >= count;
-}
 
 /* Little-endian, sign-extended; the caller knows that the bytes are there. */
 static int64_t take(struct decoder *d, unsigned count)
@@ -114,8 +89,8 @@ static enum insn_status take_prefixes(struct decoder *d)
     for (;; d->pos++) {
         uint8_t byte;
 
-        if (!has_bytes(d, 1)) {
-            return short_of_bytes(d);
+        if (!decode_has(d, 1)) {
+            return decode_short(d);
         }
         byte = d->bytes[d->pos];
         if (!may_be_prefix(byte)) {
@@ -141,31 +116,30 @@ static enum insn_status take_opcode(struct decoder *d)
     uint8_t byte = d->bytes[d->pos++]; /* take_prefixes() has seen it */
 
     if (byte == 0x0f) {
-        if (!has_bytes(d, 1)) {
-            return short_of_bytes(d);
+        if (!decode_has(d, 1)) {
+            return decode_short(d);
         }
         byte = d->bytes[d->pos++];
         insn->map = 1;
         if (byte == 0x38 || byte == 0x3a) {
-            if (!has_bytes(d, 1)) {
-                return short_of_bytes(d);
+            if (!decode_has(d, 1)) {
+                return decode_short(d);
             }
             insn->map = byte == 0x38 ? 2 : 3;
             byte = d->bytes[d->pos++];
         }
     }
+    insn->opcode_at = d->pos - 1;
     insn->opcode = byte;
     return INSN_OK;
-}
-
-static bool is_memory(const struct insn *insn)
-{
-    return insn->has_modrm && insn->modrm < 0xc0;
 }
 
 /* The prefix that counts as part of the opcode, as a bit of PREFIX_*: SDM volume 2, 2.1.2. */
 static unsigned mandatory_prefix(const struct insn *insn)
 {
+    if (insn->encoding != INSN_LEGACY) {
+        return 1u << insn->pp;
+    }
     if (insn->rep) {
         return insn->rep == 0xf3 ? PREFIX_F3 : PREFIX_F2;
     }
@@ -178,12 +152,13 @@ static const struct insn_form *find_form(const struct decoder *d, const struct i
     unsigned prefix = mandatory_prefix(insn);
     unsigned key = insn->modrm;
 
-    key |= is_memory(insn) ? KEY_MEM : 0;
+    key |= decode_is_mem(insn) ? KEY_MEM : 0;
     key |= d->is_long ? KEY_LONG : 0;
     key |= insn->rex & REX_W ? KEY_W : 0;
     key |= insn->rex & REX_B ? KEY_B : 0;
     for (; form->op != INSN_INVALID; form++) {
-        if ((key & form->mask) == form->value && (form->prefix & prefix)) {
+        if ((key & form->mask) == form->value && (form->prefix & prefix) &&
+            (!insn->encoding || decode_vex_fits(d, form, decode_is_mem(insn)))) {
             return form;
         }
     }
@@ -194,12 +169,15 @@ static enum insn_status take_disp(struct decoder *d, unsigned len)
 {
     struct insn *insn = d->insn;
 
-    if (!has_bytes(d, len)) {
-        return short_of_bytes(d);
+    if (!decode_has(d, len)) {
+        return decode_short(d);
     }
     insn->disp_at = d->pos;
     insn->disp_len = (uint8_t)len;
     insn->disp = take(d, len);
+    if (len == 1 && insn->disp_scale) {
+        insn->disp *= insn->disp_scale;
+    }
     return INSN_OK;
 }
 
@@ -235,13 +213,16 @@ static enum insn_status take_sib(struct decoder *d, unsigned *ret_disp_len)
     struct insn *insn = d->insn;
     uint8_t index, base;
 
-    if (!has_bytes(d, 1)) {
-        return short_of_bytes(d);
+    if (!decode_has(d, 1)) {
+        return decode_short(d);
     }
     insn->sib = d->bytes[d->pos++];
     index = ((insn->sib >> 3) & 7) | (insn->rex & REX_X ? 8 : 0);
     base = insn->sib & 7;
-    if (index != 4) {
+    if (insn->has_vsib) {
+        index |= insn->vvvv & 16; /* EVEX.V' */
+    }
+    if (index != 4 || insn->has_vsib) {
         insn->index = index;
         insn->scale = (uint8_t)(1u << (insn->sib >> 6));
     }
@@ -310,6 +291,10 @@ static void set_sizes(struct decoder *d, const struct insn_form *form)
     uint8_t opsize = operand_size(d, form);
 
     memcpy(d->size, fixed, sizeof(fixed));
+    if (d->insn->encoding) {
+        decode_vex_sizes(d, form, decode_is_mem(d->insn));
+        return;
+    }
     d->insn->opsize = opsize;
     d->size[SIZE_V] = opsize;
     d->size[SIZE_Z] = opsize > 4 ? 4 : opsize;
@@ -322,8 +307,8 @@ static void set_sizes(struct decoder *d, const struct insn_form *form)
     d->size[SIZE_F] = opsize == 2 ? 94 : 108;
 }
 
-static void set_operand(struct insn_operand *o, enum insn_operand_kind kind, unsigned reg,
-                        unsigned size)
+void decode_operand(struct insn_operand *o, enum insn_operand_kind kind, unsigned reg,
+                    unsigned size)
 {
     o->kind = (uint8_t)kind;
     o->reg = (uint8_t)reg;
@@ -333,7 +318,7 @@ static void set_operand(struct insn_operand *o, enum insn_operand_kind kind, uns
 
 static void set_gpr(const struct insn *insn, struct insn_operand *o, unsigned reg, unsigned size)
 {
-    set_operand(o, INSN_GPR, reg, size);
+    decode_operand(o, INSN_GPR, reg, size);
     if (size == 1 && !insn->rex && reg >= 4) {
         o->reg = (uint8_t)(reg - 4);
         o->is_high8 = true;
@@ -345,8 +330,8 @@ static enum insn_status take_imm(struct decoder *d, unsigned len, int64_t *ret_i
 {
     struct insn *insn = d->insn;
 
-    if (!has_bytes(d, len)) {
-        return short_of_bytes(d);
+    if (!decode_has(d, len)) {
+        return decode_short(d);
     }
     if (!insn->imm_len) {
         insn->imm_at = d->pos;
@@ -359,7 +344,7 @@ static enum insn_status take_imm(struct decoder *d, unsigned len, int64_t *ret_i
 static enum insn_status immediate(struct decoder *d, struct insn_operand *o,
                                   enum insn_operand_kind kind, unsigned size, unsigned len)
 {
-    set_operand(o, kind, 0, size);
+    decode_operand(o, kind, 0, size);
     return take_imm(d, len, &d->insn->imm);
 }
 
@@ -390,7 +375,7 @@ static enum insn_status immediate_operand(struct decoder *d, struct insn_operand
 
     switch (spec->place) {
     case AT_ONE:
-        set_operand(o, INSN_IMM, 0, 1);
+        decode_operand(o, INSN_IMM, 0, 1);
         insn->imm = 1;
         return INSN_OK;
     case AT_IMM_U8:
@@ -407,6 +392,11 @@ static enum insn_status immediate_operand(struct decoder *d, struct insn_operand
     case AT_IMM_ENTER: return two_immediates(d, o, INSN_IMM, 2, 1);
     case AT_REL_8: return immediate(d, o, INSN_REL, size, 1);
     case AT_REL_Z: return immediate(d, o, INSN_REL, size, d->size[SIZE_Z]);
+    case AT_IS4:
+        status = immediate(d, o, INSN_XMM, size, 1);
+        o->reg = (uint8_t)insn->imm >> 4 & (d->is_long ? 15 : 7);
+        o->field = INSN_AT_IS4;
+        return status;
     default: return two_immediates(d, o, INSN_FAR, size, 2);
     }
 }
@@ -416,7 +406,7 @@ static enum insn_status moffs_operand(struct decoder *d, struct insn_operand *o,
     struct insn *insn = d->insn;
     enum insn_status status = take_disp(d, insn->addrsize);
 
-    set_operand(o, INSN_MEM, INSN_NO_REG, size);
+    decode_operand(o, INSN_MEM, INSN_NO_REG, size);
     if (insn->addrsize == 4) {
         insn->disp = (uint32_t)insn->disp;
     }
@@ -433,6 +423,14 @@ static unsigned modrm_rm(const struct insn *insn)
     return (insn->modrm & 7) | (insn->rex & REX_B ? 8 : 0);
 }
 
+static uint8_t field_of(unsigned place)
+{
+    return place >= AT_RM && place <= AT_RM_ST       ? INSN_AT_RM
+           : place >= AT_REG && place <= AT_REG_MASK ? INSN_AT_REG
+           : place >= AT_V_GPR && place <= AT_V_MASK ? INSN_AT_VVVV
+                                                     : INSN_AT_NONE;
+}
+
 static enum insn_status one_operand(struct decoder *d, struct insn_operand *o, unsigned code,
                                     bool is_mem)
 {
@@ -440,30 +438,39 @@ static enum insn_status one_operand(struct decoder *d, struct insn_operand *o, u
     const struct insn *insn = d->insn;
     unsigned size = d->size[spec->size];
 
-    if (is_mem && spec->place >= AT_RM && spec->place <= AT_RM_MMX) {
-        set_operand(o, INSN_MEM, INSN_NO_REG, d->size[spec->more]);
+    if (is_mem && spec->place >= AT_RM && spec->place <= AT_RM_MASK) {
+        decode_operand(o, INSN_MEM, INSN_NO_REG, insn->has_b ? insn->elem : d->size[spec->more]);
         return INSN_OK;
     }
     switch (spec->place) {
     case AT_RM: set_gpr(insn, o, modrm_rm(insn), size); break;
-    case AT_RM_XMM: set_operand(o, INSN_XMM, modrm_rm(insn), size); break;
-    case AT_RM_MMX: set_operand(o, INSN_MMX, insn->modrm & 7, size); break;
-    case AT_RM_ST: set_operand(o, INSN_ST, insn->modrm & 7, size); break;
+    case AT_RM_XMM: decode_operand(o, INSN_XMM, modrm_rm(insn), size); break;
+    case AT_RM_MMX: decode_operand(o, INSN_MMX, insn->modrm & 7, size); break;
+    case AT_RM_ST: decode_operand(o, INSN_ST, insn->modrm & 7, size); break;
     case AT_REG: set_gpr(insn, o, modrm_reg(insn), size); break;
-    case AT_REG_XMM: set_operand(o, INSN_XMM, modrm_reg(insn), size); break;
-    case AT_REG_MMX: set_operand(o, INSN_MMX, (insn->modrm >> 3) & 7, size); break;
-    case AT_REG_SREG: set_operand(o, INSN_SREG, (insn->modrm >> 3) & 7, size); break;
-    case AT_REG_CREG: set_operand(o, INSN_CREG, modrm_reg(insn), size); break;
-    case AT_REG_DREG: set_operand(o, INSN_DREG, modrm_reg(insn), size); break;
+    case AT_REG_XMM: decode_operand(o, INSN_XMM, modrm_reg(insn), size); break;
+    case AT_REG_MMX: decode_operand(o, INSN_MMX, (insn->modrm >> 3) & 7, size); break;
+    case AT_REG_SREG: decode_operand(o, INSN_SREG, (insn->modrm >> 3) & 7, size); break;
+    case AT_REG_CREG: decode_operand(o, INSN_CREG, modrm_reg(insn), size); break;
+    case AT_REG_DREG: decode_operand(o, INSN_DREG, modrm_reg(insn), size); break;
+    case AT_VSIB: decode_operand(o, INSN_MEM, INSN_NO_REG, size); break;
+    case AT_RM_VEC:
+    case AT_RM_MASK:
+    case AT_REG_VEC:
+    case AT_REG_MASK:
+    case AT_V_GPR:
+    case AT_V_VEC:
+    case AT_V_MASK: decode_vex_operand(d, o, spec); break;
     case AT_OPCODE:
         set_gpr(insn, o, (insn->opcode & 7u) | (insn->rex & REX_B ? 8 : 0), size);
         break;
-    case AT_GPR: set_operand(o, INSN_GPR, spec->more, size); break;
-    case AT_SREG: set_operand(o, INSN_SREG, spec->more, size); break;
-    case AT_ST: set_operand(o, INSN_ST, spec->more, size); break;
+    case AT_GPR: decode_operand(o, INSN_GPR, spec->more, size); break;
+    case AT_SREG: decode_operand(o, INSN_SREG, spec->more, size); break;
+    case AT_ST: decode_operand(o, INSN_ST, spec->more, size); break;
     case AT_MOFFS: return moffs_operand(d, o, size);
     default: return immediate_operand(d, o, spec);
     }
+    o->field = field_of(spec->place);
     return INSN_OK;
 }
 
@@ -496,6 +503,9 @@ static uint8_t alignment(const struct insn *insn, const struct insn_form *form)
 {
     unsigned i;
 
+    if (form->avx & A_ALIGN) {
+        return insn->vl;
+    }
     if (form->flags & (F_A16 | F_A64)) {
         return form->flags & F_A16 ? 16 : 64;
     }
@@ -528,6 +538,9 @@ static enum insn_status take_operands(struct decoder *d, const struct insn_form 
     enum insn_status status = INSN_OK;
     unsigned i;
 
+    if (insn->has_vsib && (insn->addrsize == 2 || (insn->modrm & 7) != 4)) {
+        return INSN_UNDEFINED;
+    }
     if (is_mem) {
         status = insn->addrsize == 2 ? take_memory16(d) : take_memory32(d);
     }
@@ -541,25 +554,36 @@ static enum insn_status take_operands(struct decoder *d, const struct insn_form 
 static enum insn_status decode_form(struct decoder *d, const struct insn_form *form)
 {
     struct insn *insn = d->insn;
-    bool is_mem = is_memory(insn) && !(form->flags & F_RMREG);
+    bool is_mem = decode_is_mem(insn) && !(form->flags & F_RMREG);
     enum insn_status status;
 
     insn->op = form->op;
     insn->klass = form->klass;
     insn->cond = insn->opcode & 0xf;
+    insn->features = form->features;
     set_sizes(d, form);
     status = take_operands(d, form, is_mem);
     insn->len = d->pos;
     if (status != INSN_OK) {
         return status;
     }
-    if (is_undefined(insn, form, is_mem)) {
+    if (insn->encoding ? decode_vex_is_undefined(d, form, is_mem)
+                       : is_undefined(insn, form, is_mem)) {
         return INSN_UNDEFINED;
     }
     if (is_mem || insn->disp_len) {
         describe_memory(insn, form);
     }
     return INSN_OK;
+}
+
+static unsigned table_map(const struct insn *insn)
+{
+    switch (insn->encoding) {
+    case INSN_VEX: return INSN_MAP_VEX - 1u + insn->map;
+    case INSN_EVEX: return INSN_MAP_EVEX - 1u + insn->map;
+    default: return insn->map;
+    }
 }
 
 static enum insn_status decode(struct decoder *d)
@@ -572,14 +596,14 @@ static enum insn_status decode(struct decoder *d)
     if (status != INSN_OK) {
         return status;
     }
-    status = take_opcode(d);
+    status = decode_vex_begins(d) ? decode_vex_prefix(d) : take_opcode(d);
     if (status != INSN_OK) {
         return status;
     }
-    opcode = &insn_opcode[insn->map << 8 | insn->opcode];
+    opcode = &insn_opcode[table_map(insn) << 8 | insn->opcode];
     if (opcode->has_modrm) {
-        if (!has_bytes(d, 1)) {
-            return short_of_bytes(d);
+        if (!decode_has(d, 1)) {
+            return decode_short(d);
         }
         insn->has_modrm = true;
         insn->modrm_at = d->pos;

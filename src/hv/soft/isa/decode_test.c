@@ -105,14 +105,14 @@ static const struct vector vectors[] = {
     {M64, "d41a", undefined},
     {M64, "82c000", undefined},
     {M64, "9a00000000", undefined},
-    {M64, "c501", undefined},
-    {M64, "c401", undefined},
-    {M64, "6200", undefined},
+    {M64, "c501", more},
+    {M64, "c401", more},
+    {M64, "6200", more},
     {M64, "8fc8", undefined},
     {M32, "c501", "lds eax, m48 [ecx]"},
-    {M32, "c5f877", undefined},
+    {M32, "c5f877", "vzeroupper"},
     {M32, "6201", "bound eax, m64 [ecx]"},
-    {M32, "62f1", undefined},
+    {M32, "62f1", more},
     {M32, "63d8", "arpl ax, bx"},
     {M64, "4863d8", "movsxd rbx, eax"},
     {M32, "ea785634120800", "jmp_far 0x8:0x12345678"},
@@ -142,6 +142,39 @@ static const struct vector vectors[] = {
     {M16, "0f2017", "mov_from_cr edi, cr2"},
     {M16, "0f01163412", "lgdt m48 [0x1234]"},
     {M32, "678b00", "mov eax, m32 [bx+si*1]"},
+    /* VEX */
+    {M64, "c5fc58c1", "vaddps ymm0, ymm0, ymm1"},
+    {M64, "c4c17c58c1", "vaddps ymm0, ymm0, ymm9"},
+    {M64, "66c5fc58c1", undefined},
+    {M64, "40c5fc58c1", undefined},
+    {M64, "f0c5fc5801", undefined},
+    {M64, "482ec5fc58c1", "vaddps ymm0, ymm0, ymm1"},
+    {M64, "c5c877", undefined}, /* vvvv names nothing */
+    {M64, "c4e37d4ac150", "vblendvps ymm0, ymm0, ymm1, ymm5"},
+    {M64, "c4e26992440805", "vgatherdps xmm0, m32 [rax+xmm1*1+0x5], xmm2"},
+    {M64, "c4e2f8f2c1", "andn rax, rax, rcx"},
+    {M32, "c4e2f8f2c1", "andn eax, eax, ecx"},
+    {M32, "c4e1fb92c1", "kmovd k0, ecx"},
+    {M32, "c4e33904c000", undefined}, /* vvvv again, all of it */
+    {M64, "c4e27cf2c1", undefined},   /* L is not 0 */
+    {M64, "c4e2fd18c1", undefined},   /* W is not 0 */
+    {M64, "c4e1f96ec1", "vmovd xmm0, rcx"},
+    /* EVEX */
+    {M64, "62f17c4858c1", "vaddps zmm0, zmm0, zmm1"},
+    {M64, "62817c4058ff", "vaddps zmm23, zmm16, zmm31"},
+    {M64, "62f17cc95801", "vaddps zmm0{k1}{z}, zmm0, m512 [rcx]"},
+    {M64, "62f17cc85801", undefined}, /* zeroing without a mask */
+    {M64, "62f17cc91101", undefined}, /* zeroing of memory */
+    {M64, "62f17c48584101", "vaddps zmm0, zmm0, m512 [rcx+0x40]"},
+    {M64, "62f17c58584101", "vaddps zmm0, zmm0, m32 [rcx+0x4] {1to16}"},
+    {M64, "62f17c3858c1", "vaddps zmm0, zmm0, zmm1 {rd-sae}"},
+    {M64, "62f17e6858c1", undefined}, /* L'L = 3 */
+    {M64, "62f27d498b4101", "vpcompressd m512 [rcx+0x4]{k1}, zmm0"},
+    {M64, "62f27d4992040a", "vgatherdps zmm0{k1}, m32 [rdx+zmm1*1]"},
+    {M64, "62f27d48920408", undefined}, /* needs a mask */
+    {M64, "62f17c49c2c902", "vcmpps k1{k1}, zmm0, zmm1, 0x2"},
+    {M64, "62717c48c2c902", undefined}, /* there is no k9 */
+    {M64, "62f4fd48ffff", undefined},   /* there is no map 4 */
     /* immediates */
     {M64, "4881c000000080", "add rax, -0x80000000"},
     {M64, "6683c0ff", "add ax, -0x1"},
@@ -208,7 +241,7 @@ static const struct vector vectors[] = {
     {M64, "dd28", undefined},
     {M64, "db28", "fld m80 [rax]"},
     {M64, "dbe8", "fucomi st0, st0"},
-    {M64, "c5f8ae10", undefined},
+    {M64, "c5f8ae10", "vldmxcsr m32 [rax]"},
     /* lengths of instructions */
     {M64, "", more},
     {M64, "48", more},

@@ -1,7 +1,7 @@
-/* forms.c — the tables made from insn.def and ops.def.
+/* forms.c — the tables made from insn.def, vex.def, evex.def and ops.def.
  *
- * insn.def is read twice: once for names of row numbers, once for the rows.  INSN_OPCODE lines make
- * a row too, which ends the forms of the opcode before it.
+ * The tables of instructions are read twice: once for names of row numbers, once for the rows.
+ * INSN_OPCODE lines make a row too, which ends the forms of the opcode before it.
  */
 #include "hv/soft/isa/forms.h"
 
@@ -16,12 +16,20 @@ enum row {
 #define INSN_OPCODE8(map, opcode)    ROW_##map##_##opcode,
 #define INSN_OPCODE8_RM(map, opcode) ROW_##map##_##opcode,
 #define INSN_FORM(...)               JOIN(ROW_LINE_, __LINE__),
+#define INSN_FORM_IF(...)            JOIN(ROW_LINE_, __LINE__),
 #include "hv/soft/isa/insn.def"
+#define INSN_FORM_VEX(...) JOIN(ROW_EVEX_LINE_, __LINE__),
+#include "hv/soft/isa/evex.def"
+#undef INSN_FORM_VEX
+#define INSN_FORM_VEX(...) JOIN(ROW_VEX_LINE_, __LINE__),
+#include "hv/soft/isa/vex.def"
 #undef INSN_OPCODE
 #undef INSN_OPCODE_RM
 #undef INSN_OPCODE8
 #undef INSN_OPCODE8_RM
 #undef INSN_FORM
+#undef INSN_FORM_IF
+#undef INSN_FORM_VEX
     ROW_END
 };
 
@@ -42,11 +50,17 @@ const struct insn_opcode insn_opcode[INSN_MAP_COUNT * 256] = {
 #define INSN_OPCODE_RM(map, opcode) ONE(map, opcode, 0, true)
 #define INSN_OPCODE8(map, opcode)   EIGHT(map, opcode)
 #define INSN_FORM(...)
+#define INSN_FORM_IF(...)
+#define INSN_FORM_VEX(...)
+#include "hv/soft/isa/evex.def"
 #include "hv/soft/isa/insn.def"
+#include "hv/soft/isa/vex.def"
 #undef INSN_OPCODE
 #undef INSN_OPCODE_RM
 #undef INSN_OPCODE8
 #undef INSN_FORM
+#undef INSN_FORM_IF
+#undef INSN_FORM_VEX
 };
 
 /* What `select` names: mask and value of the key. */
@@ -70,6 +84,13 @@ const struct insn_opcode insn_opcode[INSN_MAP_COUNT * 256] = {
 #define VALUE_EXACT(b)  (b)
 #define VALUE_NO_B      0u
 
+#define MASK_W0   KEY_W
+#define VALUE_W0  0u
+#define MASK_W1   KEY_W
+#define VALUE_W1  KEY_W
+#define MASK_WIG  0u
+#define VALUE_WIG 0u
+
 #define MODE_MASK(flags)  ((flags) & (F_I64 | F_O64) ? KEY_LONG : 0u)
 #define MODE_VALUE(flags) ((flags)&F_O64 ? KEY_LONG : 0u)
 
@@ -77,19 +98,37 @@ const struct insn_form insn_form[] = {
 #define INSN_OPCODE(map, opcode)    {.op = INSN_INVALID},
 #define INSN_OPCODE_RM(map, opcode) {.op = INSN_INVALID},
 #define INSN_OPCODE8(map, opcode)   {.op = INSN_INVALID},
-#define INSN_FORM(class_, op_, prefix_, select, a, b, c, flags_) \
-    {.op = INSN_##op_,                                           \
-     .klass = INSN_CLASS_##class_,                               \
-     .prefix = PREFIX_##prefix_,                                 \
-     .mask = (MASK_##select) | MODE_MASK(flags_),                \
-     .value = (VALUE_##select) | MODE_VALUE(flags_),             \
-     .operand = {OPERAND_##a, OPERAND_##b, OPERAND_##c},         \
-     .flags = (flags_)},
+#define INSN_FORM_IF(has, class_, op_, prefix_, select, a, b, c, flags_) \
+    {.op = INSN_##op_,                                                   \
+     .klass = INSN_CLASS_##class_,                                       \
+     .prefix = PREFIX_##prefix_,                                         \
+     .mask = (MASK_##select) | MODE_MASK(flags_),                        \
+     .value = (VALUE_##select) | MODE_VALUE(flags_),                     \
+     .operand = {OPERAND_##a, OPERAND_##b, OPERAND_##c},                 \
+     .flags = (flags_),                                                  \
+     .features = (has)},
+#define INSN_FORM(...) INSN_FORM_IF(0, __VA_ARGS__)
 #include "hv/soft/isa/insn.def"
+#define INSN_FORM_VEX(class_, op_, prefix_, select, w, l, a, b, c, d, flags_, avx_, elem_, has) \
+    {.op = INSN_##op_,                                                                          \
+     .klass = INSN_CLASS_##class_,                                                              \
+     .prefix = PREFIX_##prefix_,                                                                \
+     .mask = (MASK_##select) | (MASK_##w) | MODE_MASK(flags_),                                  \
+     .value = (VALUE_##select) | (VALUE_##w) | MODE_VALUE(flags_),                              \
+     .operand = {OPERAND_##a, OPERAND_##b, OPERAND_##c, OPERAND_##d},                           \
+     .flags = (flags_),                                                                         \
+     .avx = (avx_),                                                                             \
+     .vl = VL_##l,                                                                              \
+     .elem = (elem_),                                                                           \
+     .features = (has)},
+#include "hv/soft/isa/evex.def"
+#include "hv/soft/isa/vex.def"
 #undef INSN_OPCODE
 #undef INSN_OPCODE_RM
 #undef INSN_OPCODE8
 #undef INSN_FORM
+#undef INSN_FORM_IF
+#undef INSN_FORM_VEX
     {.op = INSN_INVALID},
 };
 

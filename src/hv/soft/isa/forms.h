@@ -2,7 +2,7 @@
  *
  * insn_opcode[map << 8 | opcode] leads to the first form of an opcode; its forms follow one another
  * up to one whose op is INSN_INVALID.  A form fits if its prefix condition holds and the bits of
- * `key` that `mask` picks equal `value`.
+ * `key` that `mask` picks equal `value`, and VEX and EVEX forms if they have the vector length.
  */
 #pragma once
 
@@ -38,6 +38,30 @@
 #define F_UNAL     0x2000u
 #define F_RMREG    0x4000u
 
+/* VEX and EVEX. */
+#define A_FLOAT    0x0001u
+#define A_FLAGS    0x0002u
+#define A_ALIGN    0x0004u
+#define A_MASK     0x0008u
+#define A_ZERO     0x0010u
+#define A_NEEDMASK 0x0020u
+#define A_SUPPRESS 0x0040u
+#define A_BCAST    0x0080u
+#define A_ROUND    0x0100u
+#define A_SAE      0x0200u
+#define A_T1       0x0400u
+#define A_ANY      0x0800u
+#define A_NOVL     0x1000u
+
+/* Vector lengths of a form. */
+#define VL_L0   0x1u
+#define VL_L1   0x2u
+#define VL_L01  0x3u
+#define VL_L2   0x4u
+#define VL_L12  0x6u
+#define VL_L012 0x7u
+#define VL_LIG  0x17u /* any: scalar */
+
 /* Sizes of operands; those after SIZE_X depend on the instruction. */
 enum size_code {
     SIZE_0,
@@ -56,6 +80,15 @@ enum size_code {
     SIZE_A, /* two of operand size */
     SIZE_E, /* x87 environment */
     SIZE_F, /* x87 state */
+    SIZE_YMM,
+    SIZE_ZMM,
+    SIZE_VL, /* vector length; its half, quarter, eighth */
+    SIZE_VL2,
+    SIZE_VL4,
+    SIZE_VL8,
+    SIZE_R2, /* the same of registers, at least 16 */
+    SIZE_R4,
+    SIZE_R8,
     SIZE_COUNT
 };
 
@@ -65,6 +98,8 @@ enum place {
     AT_RM, /* general register or memory; second size is that of memory */
     AT_RM_XMM,
     AT_RM_MMX,
+    AT_RM_VEC,
+    AT_RM_MASK,
     AT_RM_ST,
     AT_REG,
     AT_REG_XMM,
@@ -72,6 +107,13 @@ enum place {
     AT_REG_SREG,
     AT_REG_CREG,
     AT_REG_DREG,
+    AT_REG_VEC,
+    AT_REG_MASK,
+    AT_V_GPR, /* VEX.vvvv */
+    AT_V_VEC,
+    AT_V_MASK,
+    AT_IS4,  /* vector register in the upper half of an immediate */
+    AT_VSIB, /* second size: of the index */
     AT_OPCODE,
     AT_GPR, /* fixed: second value is the register */
     AT_SREG,
@@ -88,6 +130,52 @@ enum place {
     AT_REL_Z,
     AT_FAR
 };
+
+/* The same in vex.def and evex.def. */
+#define VEX_OPERAND_LIST(X)        \
+    X(By, V_GPR, Y, 0)             \
+    X(Eq, RM, Q, SIZE_Q)           \
+    X(Gq, REG, Q, 0)               \
+    X(H16, V_VEC, X, 0)            \
+    X(Hl, V_VEC, VL, 0)            \
+    X(KE, RM_MASK, Q, SIZE_Q)      \
+    X(KE1, RM_MASK, Q, SIZE_B)     \
+    X(KE2, RM_MASK, Q, SIZE_W)     \
+    X(KE4, RM_MASK, Q, SIZE_D)     \
+    X(KE8, RM_MASK, Q, SIZE_Q)     \
+    X(KG, REG_MASK, Q, 0)          \
+    X(KH, V_MASK, Q, 0)            \
+    X(M1, RM_VEC, X, SIZE_B)       \
+    X(M16, RM_VEC, X, SIZE_X)      \
+    X(M2, RM_VEC, X, SIZE_W)       \
+    X(M32, RM_VEC, X, SIZE_YMM)    \
+    X(M4, RM_VEC, X, SIZE_D)       \
+    X(M8, RM_VEC, X, SIZE_Q)       \
+    X(Ml, RM_VEC, X, SIZE_VL)      \
+    X(U16, RM_VEC, X, 0)           \
+    X(Ul, RM_VEC, VL, 0)           \
+    X(V16, REG_VEC, X, 0)          \
+    X(VS4_l, VSIB, D, SIZE_VL)     \
+    X(VS8_16, VSIB, Q, SIZE_X)     \
+    X(VS8_l, VSIB, Q, SIZE_VL)     \
+    X(VS8_l2, VSIB, Q, SIZE_R2)    \
+    X(Vl, REG_VEC, VL, 0)          \
+    X(Vl2, REG_VEC, R2, 0)         \
+    X(W16, RM_VEC, X, SIZE_X)      \
+    X(W16_1, RM_VEC, X, SIZE_B)    \
+    X(W16_2, RM_VEC, X, SIZE_W)    \
+    X(W16_4, RM_VEC, X, SIZE_D)    \
+    X(W16_8, RM_VEC, X, SIZE_Q)    \
+    X(W16_l2, RM_VEC, X, SIZE_VL2) \
+    X(W16_l4, RM_VEC, X, SIZE_VL4) \
+    X(W16_l8, RM_VEC, X, SIZE_VL8) \
+    X(W32, RM_VEC, YMM, SIZE_YMM)  \
+    X(Wl, RM_VEC, VL, SIZE_VL)     \
+    X(Wl2, RM_VEC, R2, SIZE_VL2)   \
+    X(Wl_2, RM_VEC, VL, SIZE_W)    \
+    X(Wl_4, RM_VEC, VL, SIZE_D)    \
+    X(Wl_8, RM_VEC, VL, SIZE_Q)    \
+    X(Xl, IS4, VL, 0)
 
 /* Names of operands in insn.def: name, place, size, memory size or register. */
 #define OPERAND_LIST(X)      \
@@ -162,7 +250,8 @@ enum place {
     X(IwIb, IMM_ENTER, W, 0) \
     X(Jb, REL_8, V, 0)       \
     X(Jz, REL_Z, V, 0)       \
-    X(Ap, FAR, V, 0)
+    X(Ap, FAR, V, 0)         \
+    VEX_OPERAND_LIST(X)
 
 enum operand_code {
 #define X(name, place, size, more) OPERAND_##name,
@@ -177,7 +266,7 @@ struct operand_spec {
     uint8_t more;  /* enum size_code in memory, or the fixed register */
 };
 
-#define FORM_OPERAND_MAX 3
+#define FORM_OPERAND_MAX 4
 
 struct insn_form {
     uint16_t op; /* enum insn_op */
@@ -186,6 +275,10 @@ struct insn_form {
     uint8_t klass;
     uint8_t operand[FORM_OPERAND_MAX]; /* enum operand_code */
     uint16_t flags;
+    uint16_t avx;      /* A_*: VEX and EVEX only */
+    uint8_t vl;        /* vector lengths: bits 0 to 2 for 128 256 512 */
+    uint8_t elem;      /* bytes of memory per mask bit; what broadcasts, and T1 scales by */
+    uint64_t features; /* CPU_HAS() */
 };
 
 struct insn_opcode {
@@ -193,7 +286,10 @@ struct insn_opcode {
     bool has_modrm;
 };
 
-#define INSN_MAP_COUNT 4
+/* Maps of the table: 0 to 3 legacy, then 1 to 3 of VEX and of EVEX. */
+#define INSN_MAP_VEX   4
+#define INSN_MAP_EVEX  7
+#define INSN_MAP_COUNT 10
 
 extern const struct operand_spec insn_operand_spec[OPERAND_COUNT];
 extern const struct insn_form insn_form[];

@@ -81,7 +81,10 @@ static void put_memory(struct line *l, const struct insn *insn, unsigned size)
         put_gpr(l, insn->base, insn->addrsize, false);
         plus = "+";
     }
-    if (insn->index != INSN_NO_REG) {
+    if (insn->has_vsib) {
+        put(l, "%s%cmm%u*%u", plus, "xyz"[insn->vsib_size >> 5], insn -> index, insn -> scale);
+        plus = "+";
+    } else if (insn->index != INSN_NO_REG) {
         put(l, "%s", plus);
         put_gpr(l, insn->index, insn->addrsize, false);
         put(l, "*%u", insn->scale);
@@ -107,7 +110,8 @@ static void put_operand(struct line *l, const struct insn *insn, const struct in
     case INSN_DREG: put(l, "dr%u", o->reg); break;
     case INSN_ST: put(l, "st%u", o->reg); break;
     case INSN_MMX: put(l, "mm%u", o->reg); break;
-    case INSN_XMM: put(l, "xmm%u", o->reg); break;
+    case INSN_XMM: put(l, "%cmm%u", o->size == 64 ? 'z' : o->size == 32 ? 'y' : 'x', o->reg); break;
+    case INSN_MASK: put(l, "k%u", o->reg); break;
     case INSN_FAR: put(l, "0x%x:0x%" PRIx64, insn->imm2, (uint64_t)insn->imm); break;
     }
 }
@@ -136,6 +140,24 @@ static void put_name(struct line *l, const struct insn *insn)
     }
 }
 
+static void put_mask(struct line *l, const struct insn *insn)
+{
+    if (insn->opmask) {
+        put(l, "{k%u}%s", insn->opmask, insn->has_zeroing ? "{z}" : "");
+    }
+}
+
+static void put_b(struct line *l, const struct insn *insn)
+{
+    static const char rounding[4][3] = {"rn", "rd", "ru", "rz"};
+
+    if (insn->has_b && insn->modrm < 0xc0) {
+        put(l, " {1to%u}", insn->elem_count);
+    } else if (insn->has_b) {
+        put(l, " {%s-sae}", rounding[insn->ll & 3]);
+    }
+}
+
 const char *insn_print(const struct insn *insn, uint64_t pc, char out[static 96])
 {
     struct line l = {.text = out};
@@ -146,7 +168,11 @@ const char *insn_print(const struct insn *insn, uint64_t pc, char out[static 96]
     for (i = 0; i < insn->operand_count; i++) {
         put(&l, i ? ", " : " ");
         put_operand(&l, insn, &insn->operand[i], pc);
+        if (i == 0) {
+            put_mask(&l, insn);
+        }
     }
+    put_b(&l, insn);
     if (insn->op == INSN_ENTER) {
         put(&l, ", %u", insn->imm2);
     }

@@ -192,7 +192,7 @@ static void lower_int(struct lower *lw, const struct insn *insn)
     }
     if (lower_alu(lw, insn) || lower_mov(lw, insn) || lower_branch(lw, insn) ||
         lower_stack(lw, insn) || lower_shift(lw, insn) || lower_bits(lw, insn) ||
-        lower_muldiv(lw, insn) || lower_atomic(lw, insn) || lower_rare(lw, insn)) {
+        lower_bmi(lw, insn) || lower_muldiv(lw, insn) || lower_atomic(lw, insn) || lower_rare(lw, insn)) {
         return;
     }
     ref_lower_fault(lw, EXC_UD);
@@ -216,6 +216,7 @@ void ref_lower(struct lower *lw, const struct insn *insn)
         lw->is_end |= system_ends(insn);
         break;
     case INSN_CLASS_FPSTATE: lower_call(lw, insn, ref_fpstate); break;
+    case INSN_CLASS_AVX: ref_lower_fault(lw, EXC_UD); break;
     case INSN_CLASS_SIMD:
     case INSN_CLASS_X87:
         if (!lower_native(lw, insn)) {

@@ -51,6 +51,7 @@ bool lower_alu(struct lower *lw, const struct insn *insn);
 bool lower_mov(struct lower *lw, const struct insn *insn);
 bool lower_shift(struct lower *lw, const struct insn *insn);
 bool lower_bits(struct lower *lw, const struct insn *insn);
+bool lower_bmi(struct lower *lw, const struct insn *insn);
 bool lower_muldiv(struct lower *lw, const struct insn *insn);
 bool lower_stack(struct lower *lw, const struct insn *insn);
 bool lower_branch(struct lower *lw, const struct insn *insn);

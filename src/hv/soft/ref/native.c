@@ -450,31 +450,6 @@ static bool has_mmx(const struct insn *insn)
     return insn->op == INSN_EMMS;
 }
 
-/* Extensions beyond x86-64-v2 that the host may lack; without them the guest gets #UD. */
-static bool host_has(const struct vcpu *v, const struct insn *insn)
-{
-    switch (insn->op) {
-    case INSN_AESIMC:
-    case INSN_AESENC:
-    case INSN_AESENCLAST:
-    case INSN_AESDEC:
-    case INSN_AESDECLAST:
-    case INSN_AESKEYGENASSIST: return native_has(v, NATIVE_AES);
-    case INSN_PCLMULQDQ: return native_has(v, NATIVE_PCLMUL);
-    case INSN_SHA1NEXTE:
-    case INSN_SHA1MSG1:
-    case INSN_SHA1MSG2:
-    case INSN_SHA1RNDS4:
-    case INSN_SHA256RNDS2:
-    case INSN_SHA256MSG1:
-    case INSN_SHA256MSG2: return native_has(v, NATIVE_SHA);
-    case INSN_GF2P8MULB:
-    case INSN_GF2P8AFFINEQB:
-    case INSN_GF2P8AFFINEINVQB: return native_has(v, NATIVE_GFNI);
-    default: return true;
-    }
-}
-
 static bool is_whole_move(const struct insn *insn)
 {
     switch (insn->op) {
@@ -590,9 +565,6 @@ static void lower_site(struct lower *lw, const struct insn *insn)
 
 bool lower_native(struct lower *lw, const struct insn *insn)
 {
-    if (!host_has(lw->v, insn)) {
-        return false;
-    }
     switch (insn->op) {
     case INSN_FWAIT: lower_call(lw, insn, fwait); break;
     case INSN_FNINIT: lower_call(lw, insn, fninit); break;

@@ -12,7 +12,6 @@
  */
 #include "hv/soft/ref/native_stub.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +34,6 @@ struct native_cache {
     struct code_view view;
     size_t used;
     struct stub *bucket[BUCKET_COUNT];
-    unsigned features; /* NATIVE_* */
 };
 
 /* --- emitting --- */
@@ -351,27 +349,6 @@ void native_clear(struct vcpu *v)
     n->used = 0;
 }
 
-/* Asked once: CPUID is slow under a hypervisor. */
-static unsigned find_features(void)
-{
-    unsigned a, b, c, d, features = 0;
-
-    if (__get_cpuid(1, &a, &b, &c, &d)) {
-        features |= (c & bit_AES ? NATIVE_AES : 0) | (c & bit_PCLMUL ? NATIVE_PCLMUL : 0) |
-                    (c & bit_RDRND ? NATIVE_RDRAND : 0);
-    }
-    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        features |= (b & bit_SHA ? NATIVE_SHA : 0) | (c & bit_GFNI ? NATIVE_GFNI : 0) |
-                    (b & bit_RDSEED ? NATIVE_RDSEED : 0);
-    }
-    return features;
-}
-
-bool native_has(const struct vcpu *v, unsigned features)
-{
-    return (v->native->features & features) == features;
-}
-
 int native_init(struct vcpu *v)
 {
     struct native_cache *n = calloc(1, sizeof(*n));
@@ -381,7 +358,6 @@ int native_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->native = n;
-    n->features = find_features();
     r = code_view_open(&n->view, "ec1-native", VIEW_BYTES);
     if (r < 0) {
         native_fini(v);

@@ -3,7 +3,6 @@
 #include <sched.h>
 
 #include "hv/soft/ref/lower_int.h"
-#include "hv/soft/ref/native.h"
 
 #define PAUSES_PER_YIELD 256u
 
@@ -166,7 +165,7 @@ static enum ref_result carry_add(struct vcpu *v, const struct insn *insn)
     return REF_NEXT;
 }
 
-/* --- random numbers: the host's, or #UD where it has none (CPUID says so too) --- */
+/* --- random numbers: the host's --- */
 
 static bool host_random(bool is_seed, uint64_t *ret_value)
 {
@@ -185,9 +184,6 @@ static enum ref_result random_number(struct vcpu *v, const struct insn *insn)
     bool is_seed = insn->op == INSN_RDSEED, ok;
     uint64_t value = 0;
 
-    if (!native_has(v, is_seed ? NATIVE_RDSEED : NATIVE_RDRAND)) {
-        vcpu_raise(v, EXC_UD);
-    }
     ok = host_random(is_seed, &value);
     ref_operand_write(v, insn, 0, ok ? value : 0);
     v->aflags = ok ? AF_CF : 0;
