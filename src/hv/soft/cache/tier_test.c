@@ -146,6 +146,27 @@ static unsigned pick_value(struct program *p, bool low_only)
     return low_only ? dice(p, 4) == 3 ? GPR_RDI : dice(p, 3) : values[dice(p, sizeof(values))];
 }
 
+static void put_word(struct program *p, uint64_t value)
+{
+    memcpy(p->bytes + p->len, &value, 4);
+    p->len += 4;
+}
+
+/* [rip + disp32] or [disp32], about anywhere in the data; immediates may shift the former. */
+static void put_constant(struct program *p, unsigned reg)
+{
+    uint64_t to = DATA + dice(p, DATA_BYTES);
+
+    if (dice(p, 2)) {
+        put(p, (reg & 7) << 3 | 5);
+        put_word(p, to - (CODE + p->len + 4));
+    } else {
+        put(p, (reg & 7) << 3 | 4);
+        put(p, 0x25);
+        put_word(p, to);
+    }
+}
+
 static void put_modrm(struct program *p, const struct pattern *f, bool has_rex, bool is_mem,
                       size_t rex_at)
 {
@@ -161,6 +182,13 @@ static void put_modrm(struct program *p, const struct pattern *f, bool has_rex, 
         rm = pointers[dice(p, has_rex ? sizeof(pointers) : 3)];
     } else if (f->flags & BYTE_OP && !has_rex && dice(p, 2)) {
         rm = 4 + dice(p, 3);
+    }
+    if (is_mem && dice(p, 8) == 0) {
+        if (has_rex) {
+            p->bytes[rex_at] |= (uint8_t)((reg & 8) >> 1);
+        }
+        put_constant(p, reg);
+        return;
     }
     if (has_rex) {
         p->bytes[rex_at] |=

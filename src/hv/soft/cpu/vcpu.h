@@ -80,15 +80,15 @@ enum exc_vector {
 enum cpu_mode { MODE_REAL, MODE_PROT16, MODE_PROT32, MODE_COMPAT16, MODE_COMPAT32, MODE_LONG64 };
 
 /* Soft TLB (mmu/).  Tag compare as in the design: entry matches when page == la & ~0xfff.  An
- * unusable entry holds a tag that no address selecting its slot can have.  `delta` + la = host
- * address. */
+ * unusable entry holds a tag that no address selecting its slot can have.  `host` is the page's
+ * host address. */
 /* Physical address width of every VM of this engine (CPUID 8000_0008H, EAX 7:0). */
 #define CPU_PHYS_BITS 46
 
 #define TLB_SLOTS 4096u
 struct tlb_entry {
     uint64_t page;
-    uint64_t delta;
+    uint64_t host;
 };
 
 enum tlb_access { TLB_READ, TLB_WRITE, TLB_EXEC, TLB_ACCESS_COUNT };

@@ -1,17 +1,29 @@
 /* access.c — operands in guest memory: the address, the soft TLB's comparison, the access.
  *
- *     lea r10, [address]            (+ segment base)
- *     r11 = slot of the page in the table of this access and privilege
- *     sub r10, [slot.page]
- *     cmp r10, 4096 - len
- *     ja  slow                      missing, crossing, device, code page: the interpreter
- *     add r10, [slot.page]; add r10, [slot.delta]
+ * A block belongs to one privilege (its mode key), so the table is a constant.  The sequences, with
+ * `slot` = r14 + the table + r11:
  *
- * A block belongs to one privilege (its mode key), so the table is a constant. */
+ *     lea  r10, [address]           (+ segment base; or mov of the base register)
+ *     rorx r11d, r10d, 8            without BMI2 mov and shr
+ *     and  r11d, 0xfff0             16 * number of the slot
+ *     sub  r10, [slot.page]
+ *     cmp  r10, 4096 - len
+ *     ja   slow                     missing, crossing, device, code page: the interpreter
+ *         (an operand of SSE that must be aligned: test r10, ~(4096 - alignment); jne slow)
+ *     mov  r11, [slot.host]         the operand is [r10 + r11]
+ * or  add  r10, [slot.host]         the operand is [r10]
+ *
+ * and for a constant address, whose slot is a constant:
+ *
+ *     cmp  qword [slot.page], page  (a page beyond 32 bits: mov r10, page; cmp r10, [slot.page])
+ *     jne  slow
+ *     mov  r10, [slot.host]         the operand is [r10 + offset in the page]
+ */
 #include "hv/soft/emit/emit_int.h"
 
 #define CC_NOT_EQUAL 0x85
 #define CC_ABOVE     0x87
+#define PAGE_MASK    UINT64_C(0xfff)
 
 _Static_assert(sizeof(struct tlb_entry) == 16 && TLB_SLOTS == 4096, "shape of the tables");
 
@@ -20,18 +32,27 @@ static bool fits32(int64_t x)
     return x == (int32_t)x;
 }
 
+static bool is_constant(const struct insn *insn)
+{
+    return insn->base == INSN_REG_RIP || (insn->base >= GPR_COUNT && insn->index >= GPR_COUNT);
+}
+
+static uint64_t constant_of(const struct translation *t, const struct insn *insn)
+{
+    return (uint64_t)insn->disp + (insn->base == INSN_REG_RIP ? t->next_rip : 0);
+}
+
 bool emit_can_address(const struct insn *insn)
 {
-    return insn->addrsize == 8 && (insn->base == INSN_REG_RIP || fits32(insn->disp) ||
-                                   (insn->base >= GPR_COUNT && insn->index >= GPR_COUNT));
+    return insn->addrsize == 8 && (is_constant(insn) || fits32(insn->disp));
 }
 
 void emit_address(struct translation *t, const struct insn *insn, unsigned size, unsigned reg)
 {
     unsigned base = HOST_NONE, index = HOST_NONE;
 
-    if (insn->base == INSN_REG_RIP || (insn->base >= GPR_COUNT && insn->index >= GPR_COUNT)) {
-        uint64_t la = (uint64_t)insn->disp + (insn->base == INSN_REG_RIP ? t->next_rip : 0);
+    if (is_constant(insn)) {
+        uint64_t la = constant_of(t, insn);
 
         asm_mov_imm(t->a, reg, size == 4 ? (uint32_t)la : la);
         return;
@@ -46,7 +67,7 @@ void emit_address(struct translation *t, const struct insn *insn, unsigned size,
                  insn->scale ? (unsigned)__builtin_ctz(insn->scale) : 0, (int32_t)insn->disp);
 }
 
-static void add_slow(struct translation *t, uint8_t *jump)
+void emit_miss(struct translation *t, uint8_t *jump)
 {
     const struct op *ops = t->is_end ? emit_resume_op(t) : emit_copy_ops(t);
 
@@ -57,61 +78,147 @@ static void add_slow(struct translation *t, uint8_t *jump)
     t->slow[t->slow_count++] = (struct slow){.from = jump, .ops = ops};
 }
 
-/* T1 = linear address. */
-static void compare(struct translation *t, enum tlb_access access, unsigned len)
+/* Offset from struct vcpu of slot 0 of the table for `access`. */
+static int32_t table_of(const struct translation *t, enum tlb_access access)
+{
+    unsigned priv = t->v->cpl == 3 ? TLB_USER : TLB_SUPERVISOR;
+
+    return (int32_t)(offsetof(struct vcpu, tlb) + priv * sizeof(struct tlb_set) +
+                     (size_t)access * TLB_SLOTS * sizeof(struct tlb_entry));
+}
+
+/* T2 = offset of the slot in its table, of the address in `la`. */
+static void slot_of(struct translation *t, unsigned la)
 {
     struct asm_buf *a = t->a;
-    unsigned priv = t->v->cpl == 3 ? TLB_USER : TLB_SUPERVISOR;
-    size_t table = offsetof(struct vcpu, tlb) + priv * sizeof(struct tlb_set) +
-                   (size_t)access * TLB_SLOTS * sizeof(struct tlb_entry);
-    int32_t page = (int32_t)(table + offsetof(struct tlb_entry, page));
-    int32_t delta = (int32_t)(table + offsetof(struct tlb_entry, delta));
 
-    asm_rr(a, 4, 0x89, HOST_T1, HOST_T2);
-    asm_rr(a, 4, 0xc1, 5, HOST_T2); /* shr r11d, 8 */
-    ASM(a, 8);
+    if (t->e->has_bmi2) {
+        asm_rorx32(a, HOST_T2, la, 8);
+    } else {
+        asm_rr(a, 4, 0x89, la, HOST_T2);
+        asm_rr(a, 4, 0xc1, 5, HOST_T2); /* shr r11d, 8 */
+        ASM(a, 8);
+    }
     asm_rr(a, 4, 0x81, 4, HOST_T2); /* and r11d, 0xfff0 */
-    asm_imm(a, 0xfff0, 4);
+    asm_imm(a, (TLB_SLOTS - 1) * sizeof(struct tlb_entry), 4);
+}
+
+/* T1 = linear address, which is in `la`, too; makes t->mem.  `align`: that of the operand, not less
+ * than `len`, if a misaligned address is to miss, too: one test finds that and another page, and
+ * crossing cannot be.  Else 0. */
+static void compare(struct translation *t, unsigned la, enum tlb_access access, unsigned len,
+                    unsigned align, bool keeps_t2)
+{
+    struct asm_buf *a = t->a;
+    int32_t table = table_of(t, access);
+    int32_t page = table + (int32_t)offsetof(struct tlb_entry, page);
+    int32_t host = table + (int32_t)offsetof(struct tlb_entry, host);
+
+    slot_of(t, la);
     asm_rm_index(a, 8, 0x2b, HOST_T1, HOST_VCPU, HOST_T2, 0, page);
-    asm_rr(a, 8, 0x81, 7, HOST_T1);
-    asm_imm(a, 4096 - len, 4);
-    add_slow(t, asm_jump(a, CC_ABOVE));
-    asm_rm_index(a, 8, 0x03, HOST_T1, HOST_VCPU, HOST_T2, 0, page);
-    asm_rm_index(a, 8, 0x03, HOST_T1, HOST_VCPU, HOST_T2, 0, delta);
-}
-
-/* The comparison destroys EFLAGS: keep them in memory if anybody wants them. */
-static void before(struct translation *t, struct flags_use use)
-{
-    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
-        emit_flags_save(t);
+    if (align && align >= len) {
+        asm_rr(a, 8, 0xf7, 0, HOST_T1); /* test r10, outside the page or misaligned */
+        asm_imm(a, ~(4096u - align), 4);
+        emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
+    } else {
+        asm_rr(a, 8, 0x81, 7, HOST_T1);
+        asm_imm(a, 4096 - len, 4);
+        emit_miss(t, asm_jump(a, CC_ABOVE));
     }
-    t->flags = FLAGS_SAVED;
+    if (keeps_t2) {
+        asm_rm_index(a, 8, 0x8b, HOST_T2, HOST_VCPU, HOST_T2, 0, host);
+    } else {
+        asm_rm_index(a, 8, 0x03, HOST_T1, HOST_VCPU, HOST_T2, 0, host);
+    }
+    t->mem = (struct host_mem){HOST_T1, keeps_t2 ? HOST_T2 : HOST_NONE, 0};
 }
 
-void emit_check(struct translation *t, const struct insn *insn, enum tlb_access access,
-                unsigned len)
+/* The same for an address that is known now and does not cross a page. */
+static void compare_constant(struct translation *t, uint64_t la, enum tlb_access access)
 {
-    before(t, emit_flags_use(insn));
+    struct asm_buf *a = t->a;
+    int32_t slot = table_of(t, access) + (int32_t)(MMU_SLOT(la) * sizeof(struct tlb_entry));
+    int32_t page = slot + (int32_t)offsetof(struct tlb_entry, page);
+    uint64_t tag = la & ~PAGE_MASK;
+
+    if (fits32((int64_t)tag)) {
+        asm_rm(a, 8, 0x81, 7, HOST_VCPU, page);
+        asm_imm(a, tag, 4);
+    } else {
+        asm_mov_imm(a, HOST_T1, tag);
+        asm_rm(a, 8, 0x3b, HOST_T1, HOST_VCPU, page);
+    }
+    emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
+    asm_load(a, HOST_T1, HOST_VCPU, (size_t)slot + offsetof(struct tlb_entry, host));
+    t->mem = (struct host_mem){HOST_T1, HOST_NONE, (int32_t)(la & PAGE_MASK)};
+}
+
+static void add_segment(struct translation *t, const struct insn *insn)
+{
+    size_t at = offsetof(struct vcpu, seg) + insn->seg * sizeof(struct cpu_segment) +
+                offsetof(struct cpu_segment, base);
+
+    asm_rm(t->a, 8, 0x03, HOST_T1, HOST_VCPU, (int32_t)at);
+}
+
+/* Within a page, and aligned if it must be? */
+static bool is_simple(uint64_t la, unsigned len, unsigned align)
+{
+    return (la & PAGE_MASK) + len <= PAGE_MASK + 1 && (!align || la % align == 0);
+}
+
+static bool is_one_register(const struct insn *insn)
+{
+    return insn->base < GPR_COUNT && insn->index >= GPR_COUNT && insn->disp == 0 &&
+           emit_host_reg(insn->base) != HOST_NONE;
+}
+
+void emit_access(struct translation *t, const struct insn *insn, enum tlb_access access,
+                 unsigned len, bool keeps_t2)
+{
+    bool has_segment = insn->seg == SEG_FS || insn->seg == SEG_GS;
+    unsigned la = HOST_T1;
+
+    emit_flags_give_up(t, emit_flags_use(insn));
+    if (!has_segment && is_constant(insn) &&
+        is_simple(constant_of(t, insn), len, insn->mem_align)) {
+        compare_constant(t, constant_of(t, insn), access);
+        return;
+    }
     emit_address(t, insn, 8, HOST_T1);
-    if (insn->seg == SEG_FS || insn->seg == SEG_GS) {
-        size_t at = offsetof(struct vcpu, seg) + insn->seg * sizeof(struct cpu_segment) +
-                    offsetof(struct cpu_segment, base);
-
-        asm_rm(t->a, 8, 0x03, HOST_T1, HOST_VCPU, (int32_t)at);
+    if (has_segment) {
+        add_segment(t, insn);
+    } else if (is_one_register(insn)) {
+        la = emit_host_reg(insn->base);
     }
-    compare(t, access, len);
+    compare(t, la, access, len, insn->mem_align, keeps_t2);
+}
+
+void emit_access_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
+                    unsigned len, bool keeps_t2)
+{
+    emit_flags_give_up(t, (struct flags_use){READS_NONE, false});
+    asm_rm(t->a, 8, 0x8d, HOST_T1, base, disp);
+    compare(t, disp ? HOST_T1 : base, access, len, 0, keeps_t2);
 }
 
 void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                    unsigned len)
 {
-    before(t, (struct flags_use){READS_NONE, false});
-    asm_rm(t->a, 8, 0x8d, HOST_T1, base, disp);
-    compare(t, access, len);
+    emit_access_at(t, base, disp, access, len, false);
+}
+
+void emit_check(struct translation *t, const struct insn *insn, enum tlb_access access,
+                unsigned len)
+{
+    emit_access(t, insn, access, len, false);
+    if (t->mem.disp) {
+        asm_rm(t->a, 8, 0x8d, HOST_T1, HOST_T1, t->mem.disp);
+        t->mem.disp = 0;
+    }
 }
 
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg)
 {
-    asm_rm(t->a, size, opcode, reg, HOST_T1, 0);
+    asm_rm_index(t->a, size, opcode, reg, t->mem.base, t->mem.index, 0, t->mem.disp);
 }

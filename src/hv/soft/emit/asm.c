@@ -103,6 +103,13 @@ void asm_mov(struct asm_buf *a, unsigned dst, unsigned src)
     }
 }
 
+/* VEX.LZ.F2.0F3A.W0 F0 /r ib */
+void asm_rorx32(struct asm_buf *a, unsigned dst, unsigned src, unsigned count)
+{
+    ASM(a, 0xc4, (uint8_t)(0x43 | (dst & 8 ? 0 : 0x80) | (src & 8 ? 0 : 0x20)), 0x7b, 0xf0,
+        (uint8_t)(0xc0 | (dst & 7) << 3 | (src & 7)), (uint8_t)count);
+}
+
 uint8_t *asm_jump(struct asm_buf *a, uint8_t opcode)
 {
     if (opcode >= 0x80 && opcode < 0x90) {

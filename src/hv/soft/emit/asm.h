@@ -62,6 +62,9 @@ void asm_load(struct asm_buf *a, unsigned reg, unsigned base, size_t disp);
 void asm_store(struct asm_buf *a, unsigned reg, unsigned base, size_t disp);
 void asm_mov(struct asm_buf *a, unsigned dst, unsigned src);
 
+/* BMI2; leaves the flags alone. */
+void asm_rorx32(struct asm_buf *a, unsigned dst, unsigned src, unsigned count);
+
 /* Jumps to places that are filled in later: jcc (0x80 + condition), or jmp (0xe9), call (0xe8). */
 uint8_t *asm_jump(struct asm_buf *a, uint8_t opcode);
 void asm_land(struct asm_buf *a, uint8_t *jump, const uint8_t *target);

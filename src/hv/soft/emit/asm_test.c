@@ -109,6 +109,21 @@ TEST(asm, constants_of_every_length_arrive)
     }
 }
 
+TEST(asm, rotations_without_flags_have_the_bytes_of_the_manual)
+{
+    static const uint8_t want[3][6] = {{0xc4, 0x43, 0x7b, 0xf0, 0xda, 8},
+                                       {0xc4, 0x63, 0x7b, 0xf0, 0xdb, 8},
+                                       {0xc4, 0xc3, 0x7b, 0xf0, 0xc7, 31}};
+    uint8_t bytes[18];
+    struct asm_buf a = buffer(bytes, sizeof(bytes));
+
+    asm_rorx32(&a, HOST_R11, HOST_R10, 8);
+    asm_rorx32(&a, HOST_R11, HOST_RBX, 8);
+    asm_rorx32(&a, HOST_RAX, HOST_R15, 31);
+    CHECK(!a.is_full);
+    assert_memory_equal(bytes, want, sizeof(want));
+}
+
 TEST(asm, jumps_land_and_a_full_buffer_takes_no_more)
 {
     uint8_t bytes[16];

@@ -26,6 +26,7 @@ struct emit_cache {
     const uint8_t *leave_miss; /* v->rip is set: nothing known about it */
     const uint8_t *run_ops;    /* called; T1 = ops */
     const uint8_t *interpret;  /* T2 = block */
+    bool has_bmi2;             /* the host's CPU */
 };
 
 /* Where the arithmetic flags are. */
@@ -46,6 +47,12 @@ struct slow {
     bool restore_flags;
 };
 
+/* The operand of a checked access: [base + index + disp]; index may be HOST_NONE. */
+struct host_mem {
+    uint8_t base, index;
+    int32_t disp;
+};
+
 struct translation {
     struct asm_buf *a;
     struct vcpu *v;
@@ -57,9 +64,10 @@ struct translation {
     const struct op *ops;   /* those of the instruction, */
     unsigned op_count;      /* without links */
     enum flags_at flags;
-    bool is_live;    /* are the flags read after this instruction? */
-    bool is_end;     /* nothing follows */
-    bool has_failed; /* no memory */
+    bool is_live;        /* are the flags read after this instruction? */
+    bool is_end;         /* nothing follows */
+    bool has_failed;     /* no memory */
+    struct host_mem mem; /* of the access that was checked last */
     struct slow slow[SLOW_MAX * 2];
     unsigned slow_count;
 };
@@ -77,18 +85,28 @@ struct flags_use emit_flags_use(const struct insn *insn);
 void emit_flags_save(struct translation *t);    /* v->aflags is right afterwards */
 void emit_flags_restore(struct translation *t); /* EFLAGS are right afterwards; uses T2 */
 void emit_flags_need(struct translation *t, enum flags_read read);
+/* Something that destroys EFLAGS follows: keep them in memory if anybody wants them. */
+void emit_flags_give_up(struct translation *t, struct flags_use use);
 /* Just the instructions, whatever the state. */
 void emit_flags_load_all(struct asm_buf *a);
 
 /* access.c: the only file that emits operands in guest memory.
  *
- * Check an access of the instruction's memory operand; the host address is in T1 afterwards.  A
- * miss goes to the interpreter and comes back behind the instruction, or leaves for it. */
+ * Check an access of the instruction's memory operand; t->mem is its place on the host afterwards,
+ * in terms of T1 and, if `keeps_t2`, T2, which hold until something else uses them.  A miss goes to
+ * the interpreter and comes back behind the instruction, or leaves for it. */
+void emit_access(struct translation *t, const struct insn *insn, enum tlb_access access,
+                 unsigned len, bool keeps_t2);
+/* The same for [host register + disp]. */
+void emit_access_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
+                    unsigned len, bool keeps_t2);
+/* The same with the host address in T1. */
 void emit_check(struct translation *t, const struct insn *insn, enum tlb_access access,
                 unsigned len);
-/* The same for [host register + disp]. */
 void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                    unsigned len);
+/* The way to the interpreter of a check that failed: `jump` is its end (asm_jump()). */
+void emit_miss(struct translation *t, uint8_t *jump);
 /* opcode /reg on the checked memory. */
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg);
 /* Can the address be computed here? */

@@ -133,3 +133,11 @@ void emit_flags_need(struct translation *t, enum flags_read read)
         ASM(t->a, 8); /* bt word [aflags], 8 */
     }
 }
+
+void emit_flags_give_up(struct translation *t, struct flags_use use)
+{
+    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
+        emit_flags_save(t);
+    }
+    t->flags = FLAGS_SAVED;
+}

@@ -98,7 +98,7 @@ static bool lower_jcc(struct translation *t, const struct insn *insn)
 /* Store the return address; T1 is free afterwards. */
 static void push_return(struct translation *t)
 {
-    emit_check_at(t, HOST_R15, -8, TLB_WRITE, 8);
+    emit_access_at(t, HOST_R15, -8, TLB_WRITE, 8, false);
     asm_mov_imm(t->a, HOST_T2, t->next_rip);
     emit_mem(t, 8, 0x89, HOST_T2);
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, -8);
@@ -111,7 +111,7 @@ static bool lower_ret(struct translation *t, const struct insn *insn)
     if (insn->opsize != 8) {
         return false;
     }
-    emit_check_at(t, HOST_R15, 0, TLB_READ, 8);
+    emit_access_at(t, HOST_R15, 0, TLB_READ, 8, true);
     emit_mem(t, 8, 0x8b, HOST_T1);
     slow_unless_canonical(t);
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, 8 + drop);
@@ -128,7 +128,7 @@ static bool lower_indirect(struct translation *t, const struct insn *insn)
         return false;
     }
     if (o->kind == INSN_MEM) {
-        emit_check(t, insn, TLB_READ, 8);
+        emit_access(t, insn, TLB_READ, 8, true);
         emit_mem(t, 8, 0x8b, HOST_T1);
     } else {
         asm_mov(t->a, HOST_T1, emit_use(t, o->reg, HOST_T1));

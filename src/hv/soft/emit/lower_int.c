@@ -100,6 +100,12 @@ static uint32_t final_opcode(const struct insn *insn, const struct form *f)
            (insn->has_lock ? ASM_PREFIX(0xf0) : 0);
 }
 
+/* Is T2 used between the check and the access? */
+static bool needs_t2(const struct insn_operand *reg, enum flags_read read)
+{
+    return read == READS_ALL || (reg && !reg->is_high8 && emit_host_reg(reg->reg) == HOST_NONE);
+}
+
 static bool emit_form(struct translation *t, const struct insn *insn, const struct form *f)
 {
     const struct insn_operand *rm = &insn->operand[f->rm], *reg = reg_operand(insn, f);
@@ -110,7 +116,8 @@ static bool emit_form(struct translation *t, const struct insn *insn, const stru
         return false;
     }
     if (rm->kind == INSN_MEM) {
-        emit_check(t, insn, insn->mem_access & INSN_MEM_WRITE ? TLB_WRITE : TLB_READ, rm->size);
+        emit_access(t, insn, insn->mem_access & INSN_MEM_WRITE ? TLB_WRITE : TLB_READ, rm->size,
+                    !needs_t2(reg, use.read));
     }
     emit_flags_need(t, use.read);
     if (reg) {

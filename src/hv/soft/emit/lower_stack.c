@@ -10,7 +10,8 @@ static bool lower_push(struct translation *t, const struct insn *insn)
     if (insn->opsize != 8 || o->kind == INSN_MEM) {
         return false;
     }
-    emit_check_at(t, HOST_R15, -8, TLB_WRITE, 8);
+    emit_access_at(t, HOST_R15, -8, TLB_WRITE, 8,
+                   o->kind == INSN_IMM || emit_host_reg(o->reg) != HOST_NONE);
     if (o->kind == INSN_IMM) {
         emit_mem(t, 8, 0xc7, 0);
         asm_imm(t->a, (uint64_t)insn->imm, 4);
@@ -30,7 +31,7 @@ static bool lower_pop(struct translation *t, const struct insn *insn)
     if (insn->opsize != 8 || o->kind != INSN_GPR) {
         return false;
     }
-    emit_check_at(t, HOST_R15, 0, TLB_READ, 8);
+    emit_access_at(t, HOST_R15, 0, TLB_READ, 8, true);
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, 8);
     emit_mem(t, 8, 0x8b, host);
     emit_put(t, o->reg, host);
@@ -46,7 +47,7 @@ bool emit_lower_stack(struct translation *t, const struct insn *insn)
         if (insn->opsize != 8) {
             return false;
         }
-        emit_check_at(t, HOST_RBP, 0, TLB_READ, 8);
+        emit_access_at(t, HOST_RBP, 0, TLB_READ, 8, true);
         asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_RBP, 8);
         emit_mem(t, 8, 0x8b, HOST_RBP);
         return true;

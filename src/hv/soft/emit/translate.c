@@ -1,4 +1,5 @@
 /* translate.c — one block: decode it again, find out where flags are live, lower, finish. */
+#include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -266,6 +267,14 @@ void emit_clear(struct vcpu *v)
     v->emit->buf.at = v->emit->buf.start + v->emit->first;
 }
 
+/* CPUID leaf 7, EBX bit 8.  Its instructions on general registers need nothing of the system. */
+static bool host_has_bmi2(void)
+{
+    unsigned a, b = 0, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 8);
+}
+
 int emit_init(struct vcpu *v)
 {
     struct emit_cache *e = calloc(1, sizeof(*e));
@@ -275,6 +284,7 @@ int emit_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->emit = e;
+    e->has_bmi2 = host_has_bmi2();
     r = code_view_open(&e->view, "ec1-translated", CODE_BYTES);
     if (r == 0) {
         e->buf = (struct asm_buf){

@@ -30,9 +30,10 @@ void mmu_write_slow(struct vcpu *v, uint64_t la, uint64_t value, unsigned len);
 static inline void *mmu_hit(struct vcpu *v, enum tlb_access access, uint64_t la, unsigned len)
 {
     const struct tlb_entry *e = &v->tlb_now->slot[access][MMU_SLOT(la)];
+    uint64_t offset = la - e->page;
 
     /* one unsigned compare: right page, and not crossing its end */
-    return la - e->page <= 4096u - len ? (void *)(uintptr_t)(la + e->delta) : NULL;
+    return offset <= 4096u - len ? (void *)(uintptr_t)(e->host + offset) : NULL;
 }
 
 #define MMU_ACCESSORS(bits)                                                               \

@@ -251,7 +251,7 @@ static void fill(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uin
             note_huge(v, la);
         }
     }
-    *e = (struct tlb_entry){.page = page, .delta = (uint64_t)(uintptr_t)host_page - page};
+    *e = (struct tlb_entry){.page = page, .host = (uint64_t)(uintptr_t)host_page};
 }
 
 static void fill_allowed(struct vcpu *v, const struct mmu_ask *ask, const uint8_t *host_page,
@@ -283,7 +283,7 @@ bool mmu_try_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page 
     bool is_code;
 
     if (ask->la - e->page < 4096) {
-        host = (uint8_t *)(uintptr_t)(ask->la + e->delta); /* NOLINT(performance-no-int-to-ptr) */
+        host = (uint8_t *)(uintptr_t)e->host + offset; /* NOLINT(performance-no-int-to-ptr) */
         *ret_page = (struct mmu_page){.gpa = mmu_ram_gpa(v, host), .host = host};
         return true;
     }
@@ -331,7 +331,7 @@ static bool drop_writers(struct vcpu *v, const uint8_t *host_page)
             for (uint64_t bits = m->local[word] | m->global[word]; bits; bits &= bits - 1) {
                 unsigned slot = word * 64 + (unsigned)__builtin_ctzll(bits);
 
-                if (table[slot].page + table[slot].delta == (uint64_t)(uintptr_t)host_page) {
+                if (table[slot].host == (uint64_t)(uintptr_t)host_page) {
                     drop_bits(v, (enum tlb_priv)priv, TLB_WRITE, word, BIT(slot % 64));
                     had_any = true;
                 }
