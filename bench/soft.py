@@ -46,6 +46,7 @@ class Bench:
         self.ops = {}
         self.hz = None
         self.failures = []
+        self.private_kib = {}  # row -> engine -> [KiB of each run]
         self.clock_error = {}  # engine -> worst (host - guest) / host
         folder = pathlib.Path(os.path.expanduser("~/.cache/ec1/kernels/default/boot"))
         (image,) = folder.glob("vmlinuz*")
@@ -123,8 +124,10 @@ class Bench:
 
     def build(self, engine, row):
         words = {"bench_rows": "build", "bench_build": "/build", "bench_jobs": BUILD_ROWS[row]}
-        run = soft_vm.run(self.command(engine, words, initrd="initrd-build", mib=BUILD_MIB, cpus=BUILD_ROWS[row]))
+        argv = self.command(engine, words, initrd="initrd-build", mib=BUILD_MIB, cpus=BUILD_ROWS[row])
+        run = soft_vm.run(argv, guest_bytes=BUILD_MIB << 20)
         self.take(engine, run, row)
+        self.private_kib.setdefault(row, {}).setdefault(engine, []).append(run.private_kib)
 
     def one_run(self, index):
         rows = [r for r in self.args.rows if r not in BOOT_ROWS and r not in BUILD_ROWS]
@@ -280,7 +283,10 @@ def main():
     mean = print_groups(results)
     for engine, error in bench.clock_error.items():
         print(f"  clock of {engine} against this host's, worst run: {100 * error:+.2f} %")
-    out = {"rows": results, "ops": bench.ops, "geomean": mean, "runs": args.runs, "clock": args.clock, "load": load,
+    for row, per in bench.private_kib.items():
+        for engine, kib in per.items():
+            print(f"  private memory of {engine} after {row}, without guest RAM: {statistics.median(kib) / 1024:.1f} MiB")
+    out = {"rows": results, "private_kib": bench.private_kib, "ops": bench.ops, "geomean": mean, "runs": args.runs, "clock": args.clock, "load": load,
            "cpu": cpu_model(), "cpus": os.cpu_count(), "failures": bench.failures, "clock_error": bench.clock_error}
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ import select
 import subprocess
 import time
 
+from engine import memory
+
 TIMEOUT_S = 240
 
 
@@ -25,6 +27,7 @@ class Run:
     init_s: float | None = None  # process start to the guest's first line
     clocks: list = dataclasses.field(default_factory=list)  # (TSC, ns of the guest's own clock, ns of the host's)
     rows: dict = dataclasses.field(default_factory=dict)  # name -> Row
+    private_kib: int | None = None  # of the monitor, without guest RAM, after the last row
 
 
 @dataclasses.dataclass
@@ -51,7 +54,8 @@ def process_cpu_ns(pid):
 class Reader:
     """Takes lines apart."""
 
-    def __init__(self, pid, is_native, start_ns):
+    def __init__(self, pid, is_native, start_ns, guest_bytes):
+        self.guest_bytes = guest_bytes
         self.run = Run()
         self.pid = pid
         self.is_native = is_native
@@ -82,18 +86,20 @@ class Reader:
             span_ticks, span_ns, cpu_ns = self.span[name]
             per_sample = cpu if self.is_native else cpu_ns / len(ticks)
             self.run.rows[name] = Row(ops, check, ticks, span_ticks, span_ns, per_sample)
+            if self.guest_bytes:
+                self.run.private_kib = memory(self.pid, self.guest_bytes)[0]
         elif what == "@done":
             self.done = True
 
 
-def run(argv, env=None, is_native=False, cpus=None):
-    """Start argv, read what it says until it ends, return a Run."""
+def run(argv, env=None, is_native=False, cpus=None, guest_bytes=None):
+    """Start argv, read what it says until it ends, return a Run.  With guest_bytes, look at its memory, too."""
     start = time.monotonic_ns()
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env,
         preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
     )
-    reader = Reader(process.pid, is_native, start)
+    reader = Reader(process.pid, is_native, start, guest_bytes)
     fd = process.stdout.fileno()
     said, rest = b"", b""
     try:

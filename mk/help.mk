@@ -8,5 +8,6 @@ help:
 	@echo "make test     set up, build, run all tests"
 	@echo "make lint     layering, form, static analysis (make lint-full: of the tests, too)"
 	@echo "make coverage which functions the tests call; fails at 85 % or below"
+	@echo "make bench-soft  the software engine beside qemu and the host: ten minutes"
 	@echo "make format   clang-format everything"
 	@echo "make MODE=san / MODE=cov / CC=clang ... any of the above in another variant"

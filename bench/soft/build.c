@@ -14,7 +14,7 @@
 
 #include "bench/soft/row.h"
 
-#define FILE_COUNT 16
+#define FILE_COUNT 12
 #define JOBS_MAX   32
 
 static const char *g_folder;
