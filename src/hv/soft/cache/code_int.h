@@ -36,6 +36,7 @@ struct code_cache {
     size_t used, populated;
     uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
     uint64_t last_gen;
+    uint32_t last_page_id;
     uint64_t map_gen[2]; /* v->map_gen outside and at CPL 3 */
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
@@ -45,8 +46,6 @@ struct code_cache {
 };
 
 /* index.c */
-#define MODE_KEY_USER   0x08u
-#define MODE_KEY_SINGLE 0x10u
 uint32_t code_mode_key(const struct vcpu *v);
 /* Links and lookup entries made under the old generations do not count any more. */
 void code_new_map(struct vcpu *v, bool is_user_only);
@@ -55,6 +54,8 @@ void code_new_tag(struct vcpu *v);
 void code_new_blocks(struct vcpu *v);
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key);
 void code_insert(struct vcpu *v, struct block *block);
+/* Writes to what its translation looked at (block->look) kill it, too, from now on. */
+void code_watch_look(struct vcpu *v, const struct block *block);
 /* Take it out of all lists; it stays in memory. */
 void code_kill(struct vcpu *v, struct block *block);
 struct code_page *code_page_find(const struct code_cache *c, uint64_t gpa);

@@ -39,9 +39,18 @@ void code_new_blocks(struct vcpu *v)
     v->code_gen = v->map_gen;
 }
 
+static void clear_xtlb(struct vcpu *v, bool is_user_only)
+{
+    memset(v->xtlb[TLB_USER], 0, sizeof(v->xtlb[TLB_USER]));
+    if (!is_user_only) {
+        memset(v->xtlb[TLB_SUPERVISOR], 0, sizeof(v->xtlb[TLB_SUPERVISOR]));
+    }
+}
+
 void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
     code_new_map(v, is_user_only);
+    clear_xtlb(v, is_user_only);
 }
 
 /* --- arena --- */
@@ -157,6 +166,18 @@ static uint64_t line_bits(uint64_t first, uint64_t len)
     return (UINT64_MAX >> (63 - (to - from))) << from;
 }
 
+static uint64_t look_lines(const struct block *b)
+{
+    uint64_t lines = 0;
+
+    for (unsigned i = 0; i < 2; i++) {
+        if (b->look[i].end > b->look[i].first) {
+            lines |= line_bits(b->look[i].first, b->look[i].end - b->look[i].first);
+        }
+    }
+    return lines;
+}
+
 static uint64_t first_page_len(const struct block *b)
 {
     uint64_t room = 4096 - (b->gpa.v & 0xfff);
@@ -193,6 +214,28 @@ static void page_unlink(struct code_page *page, const struct block *b)
     }
 }
 
+/* One for each page as seen from one linear address in one mode. */
+static uint32_t page_id_of(struct code_cache *c, const struct code_page *page,
+                           const struct block *b)
+{
+    for (struct block *other = page->blocks; other; other = *page_next(other, page)) {
+        if ((other->gpa.v ^ b->gpa.v) < 4096 && (other->rip ^ b->rip) < 4096 &&
+            other->mode_key == b->mode_key) {
+            return other->page_id;
+        }
+    }
+    return ++c->last_page_id;
+}
+
+void code_watch_look(struct vcpu *v, const struct block *block)
+{
+    struct code_page *page = code_page_find(v->code, block->gpa.v & ~UINT64_C(0xfff));
+
+    if (page) {
+        page->lines |= look_lines(block);
+    }
+}
+
 void code_insert(struct vcpu *v, struct block *block)
 {
     struct code_cache *c = v->code;
@@ -200,6 +243,7 @@ void code_insert(struct vcpu *v, struct block *block)
     struct code_page *page = code_page_find(c, block->gpa.v & ~UINT64_C(0xfff));
     uint64_t len = first_page_len(block);
 
+    block->page_id = page ? page_id_of(c, page, block) : 0;
     block->hash_next = *bucket;
     *bucket = block;
     page_link(page, block, 0, block->gpa.v, len);
@@ -227,10 +271,24 @@ void code_kill(struct vcpu *v, struct block *block)
     if (v->block == block) {
         v->code_hit = true;
     }
+    if (block->code) {
+        emit_unlink(v, block);
+    }
     code_new_blocks(v);
 }
 
 /* --- writes --- */
+
+/* What its translation looked at lies on the page of its first byte; crossing ones have none. */
+static bool overlaps_look(const struct block *b, uint64_t offset, uint64_t len)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        if (b->look[i].first < offset + len && offset < b->look[i].end) {
+            return true;
+        }
+    }
+    return false;
+}
 
 static bool overlaps(const struct block *b, const struct code_page *page, uint64_t gpa,
                      uint64_t len)
@@ -243,7 +301,7 @@ static bool overlaps(const struct block *b, const struct code_page *page, uint64
     } else if (b->is_crossing && b->gpa2.v == page->gpa) {
         return true; /* both halves on one page: rare enough to be rough */
     }
-    return first < gpa + len && gpa < first + count;
+    return (first < gpa + len && gpa < first + count) || overlaps_look(b, gpa & 0xfff, len);
 }
 
 /* Kill what overlaps, and find out which lines still hold code. */
@@ -261,7 +319,7 @@ static bool kill_overlapping(struct vcpu *v, struct code_page *page, uint64_t gp
             code_kill(v, b);
             is_hit = true;
         } else if ((b->gpa.v & ~UINT64_C(0xfff)) == page->gpa) {
-            lines |= line_bits(b->gpa.v, first_page_len(b));
+            lines |= line_bits(b->gpa.v, first_page_len(b)) | look_lines(b);
             lines |= b->is_crossing && b->gpa2.v == page->gpa ? UINT64_MAX : 0;
         } else {
             lines |= line_bits(0, b->byte_count - first_page_len(b));
@@ -338,6 +396,10 @@ void code_cache_clear(struct vcpu *v)
     }
     v->block = NULL;
     v->link = NULL;
+    v->site = NULL;
+    v->has_missed = false;
+    c->last_page_id = 0;
+    clear_xtlb(v, false);
     code_new_blocks(v);
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "hv/soft/cache/code_int.h"
+#include "hv/soft/emit/emit.h"
 
 #define DR6_BS          UINT64_C(0x4000)
 #define LOOKUP_DISABLED UINT64_MAX /* no entry has this tag */
@@ -29,6 +30,12 @@ static struct block *no_memory_there(struct vcpu *v, uint64_t la)
     return NULL;
 }
 
+/* Links and tables only lead to blocks. */
+static struct block *unconst(const struct block *b)
+{
+    return (struct block *)(uintptr_t)b;
+}
+
 /* What led here before, under older generations: mostly still right. */
 static bool is_same(const struct block *b, const uint8_t *host, uint64_t rip, uint32_t mode_key)
 {
@@ -37,7 +44,7 @@ static bool is_same(const struct block *b, const uint8_t *host, uint64_t rip, ui
 }
 
 /* The block at v->rip; raises what fetching raises.  NULL: v->broken. */
-static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
+static struct block *find_block(struct vcpu *v, uint32_t mode_key)
 {
     uint64_t la = v->rip;
     const uint8_t *host;
@@ -55,6 +62,9 @@ static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
             vcpu_raise_error(v, EXC_GP, 0);
         }
     } else if (!op_is_canonical(la)) {
+        if (v->has_missed) {
+            emit_undo_branch(v);
+        }
         vcpu_raise_error(v, EXC_GP, 0);
     }
     host = mmu_hit(v, TLB_EXEC, la, 1);
@@ -65,11 +75,13 @@ static const struct block *find_block(struct vcpu *v, uint32_t mode_key)
         }
         host += la & 0xfff;
     }
-    if (v->link && is_same(v->link->to, host, v->rip, mode_key)) {
-        return v->link->to;
+    b = v->link ? unconst(v->link->to) : NULL;
+    if (is_same(b, host, v->rip, mode_key)) {
+        return b;
     }
-    if (is_same(v->lookup[BLOCK_SLOT_OF(v->rip)].to, host, v->rip, mode_key)) {
-        return v->lookup[BLOCK_SLOT_OF(v->rip)].to;
+    b = unconst(v->lookup[BLOCK_SLOT_OF(v->rip)].to);
+    if (is_same(b, host, v->rip, mode_key)) {
+        return b;
     }
     b = code_find(v->code, host, v->rip, mode_key);
     while (b && !is_current(v, b, la)) {
@@ -92,13 +104,32 @@ static void run_block(struct vcpu *v, const struct block *b)
     }
 }
 
-/* Let the link that was left, and the lookup table, lead here next time. */
-static void remember(struct vcpu *v, const struct block *b)
+/* How the interpreter came here: the translation will have its tests ready. */
+static enum emit_entry entry_of(const struct vcpu *v, const struct block *b)
+{
+    if (!v->link) {
+        return ENTRY_INDIRECT;
+    }
+    return !v->link->is_near                     ? ENTRY_FAR
+           : v->block && b->rip <= v->block->rip ? ENTRY_BACK
+                                                 : ENTRY_NEAR;
+}
+
+/* Let the branch that was left, and the lookup table, lead here next time. */
+static void remember(struct vcpu *v, struct block *b)
 {
     struct block_slot *slot = &v->lookup[BLOCK_SLOT_OF(b->rip)];
 
     if (b->is_crossing) {
         return;
+    }
+    if (v->site || v->has_missed) {
+        emit_arrive(v, b);
+    } else if (!b->code) {
+        b->entered |= (uint8_t)(1u << entry_of(v, b));
+    }
+    if (v->mode == MODE_LONG64) {
+        v->xtlb[v->cpl == 3][XTLB_SLOT_OF(b->rip)] = b->page_id; /* it has just been fetched */
     }
     if (v->link && v->link->rip == b->rip) {
         v->link->to = b;
@@ -152,14 +183,21 @@ static bool must_return(const struct vcpu *v, unsigned old_gates)
     return v->halted || v->broken || v->triple_fault || (event_gates(v) & ~old_gates);
 }
 
+static void forget_branch(struct vcpu *v)
+{
+    v->link = NULL;
+    v->site = NULL;
+    v->has_missed = false;
+}
+
 void code_run(struct vcpu *v)
 {
     unsigned gates = event_gates(v);
 
-    v->link = NULL;
+    forget_branch(v);
     code_new_tag(v);
     for (;;) {
-        const struct block *b;
+        struct block *b;
 
         if (v->shadow || vcpu_has_flag(v, FLAG_TF)) {
             step_with_trap(v);
@@ -174,7 +212,7 @@ void code_run(struct vcpu *v)
                 return;
             }
             remember(v, b);
-            v->link = NULL;
+            forget_branch(v);
             run_block(v, b);
             if (!v->link) {
                 code_new_tag(v);

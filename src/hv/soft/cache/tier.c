@@ -17,8 +17,12 @@ static struct block *block_now(struct vcpu *v)
 
 OP_HANDLER(enter_code)
 {
-    v->stats.runs_translated++;
-    return emit_enter(v);
+    const struct block *b = v->block;
+
+    /* translated code counts by itself, if at all */
+    v->stats.insns -= b->insn_count;
+    v->stats.runs--;
+    return emit_enter(v, b);
 }
 
 OP_HANDLER(count_run)
@@ -26,7 +30,11 @@ OP_HANDLER(count_run)
     struct block *b = block_now(v);
 
     if (--b->heat == 0) {
-        b->op[0].fn = emit_block(v, b, code_alloc, v->code) ? enter_code : b->first;
+        b->op[0].fn = b->first;
+        if (emit_block(v, b, code_alloc, v->code)) {
+            b->op[0].fn = enter_code;
+            code_watch_look(v, b);
+        }
         return b->op[0].fn(v, op);
     }
     return b->first(v, op);
@@ -38,7 +46,6 @@ void code_tiers_enrol(struct vcpu *v, struct block *block)
     if (!v->emit) {
         return;
     }
-    block->code = emit_interpreter(v);
     if (v->mode == MODE_LONG64 && !(block->mode_key & MODE_KEY_SINGLE) && !block->is_crossing) {
         block->heat = v->code->heat;
         block->op[0].fn = count_run;

@@ -13,6 +13,9 @@
     X(blocks_decoded, "blocks decoded")            \
     X(insns_translated, "instructions translated") \
     X(blocks_translated, "blocks translated")      \
+    X(links, "links between translated blocks")    \
+    X(unlinked, "exits: branches not linked yet")  \
+    X(indirect_misses, "exits: indirect branches") \
     X(cache_clears, "block cache clears")          \
     X(tlb_misses, "TLB misses")                    \
     X(page_walks, "page walks")                    \

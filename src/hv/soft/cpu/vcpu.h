@@ -154,6 +154,14 @@ struct vcpu_platform {
 
 #define SOFT_XSAVE_BYTES CPU_XSAVE_BYTES
 
+/* Pages that translated code may enter (emit/emit.h), by linear page number: the page_id of the
+ * blocks there, 0 if unknown.  Filled by cache/ after a fetch, cleared when a fetch translation
+ * goes. */
+#define XTLB_SLOTS       1024u
+#define XTLB_SLOT_OF(la) ((la) >> 12 & (XTLB_SLOTS - 1))
+/* Indirect branches of translated code: where to go, by the low bits of the target. */
+#define INDIRECT_SLOTS 65536u
+
 struct vcpu {
     /* Hot, written by ref/ on every instruction. */
     uint64_t gpr[GPR_COUNT];
@@ -183,6 +191,10 @@ struct vcpu {
     uint64_t rip_tag;          /* mode and privilege, folded into keys of `lookup` */
     uint64_t map_gen;          /* changes when translations or blocks go; one per privilege */
     uint64_t code_gen;         /* changes when blocks go */
+    struct emit_site *site;    /* the branch by which translated code was left, or NULL */
+    bool has_missed;           /* it was left by an indirect branch to v->rip */
+    bool has_strict_flags;     /* translate so that arithmetic flags are always right in C */
+    uint32_t branch_site;      /* emit/: the last indirect branch that may have to be undone */
 
     struct cpu_segment seg[SEG_COUNT];
     struct cpu_table gdt, idt;
@@ -227,6 +239,8 @@ struct vcpu {
 
     struct mmu_state mmu; /* mmu/ */
     struct tlb_set tlb[TLB_PRIV_COUNT];
+    uint32_t xtlb[TLB_PRIV_COUNT][XTLB_SLOTS];
+    const void *indirect[TLB_PRIV_COUNT][INDIRECT_SLOTS];
 };
 
 /* Raise an exception at the current instruction.  cpu/exceptions.c. */

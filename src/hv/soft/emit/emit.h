@@ -11,18 +11,36 @@
  *     the host's stack                                   rsp
  *
  * and with the soft TLB's comparison before each access.  Arithmetic flags are in EFLAGS while they
- * are needed and no comparison destroys them, else in v->aflags; at the end of a block always
- * there.
+ * are needed and no comparison destroys them, else in v->aflags.
  *
  * Whatever is not the common case is left to the interpreter: an access that misses the TLB, an
  * instruction without a lowering, system instructions.  For that, the ops of the instruction are
- * run on the state in struct vcpu (emit_run()); so there is one implementation of everything that
- * can fault, and faults are as precise as the interpreter's.  Only arithmetic flags that a later
- * instruction of the same block overwrites before anything reads them may be out of date in the
- * frame of an exception.
+ * run on the state in struct vcpu; so there is one implementation of everything that can fault,
+ * and faults are as precise as the interpreter's.  Only arithmetic flags that are overwritten
+ * before anything reads them may be out of date in the frame of an exception or interrupt.
  *
- * From block to block translated code uses the interpreter's own links and lookup table
- * (ref/op.h), under the same generations; so nothing has to be unlinked when blocks die.
+ * From block to block.  Direct branches are jumps that lead to code of their own at first, which
+ * leaves and says which one it was (struct emit_site); emit_link() then patches the jump.  When a
+ * block dies, emit_unlink() leads the jumps to it back to where they left.  A block belongs to one
+ * linear address on one physical page at one privilege (mode_key), and page_id names the latter
+ * three.  It is entered
+ *
+ *     near      from its own page: that page is mapped, for code of it runs.  Nothing is tested.
+ *     back      the same backwards, or by a branch to itself: polls, so that each loop does.
+ *     far       from another page: v->xtlb must hold page_id, that is, this page has been fetched
+ *               from here since the translations last changed; polls.
+ *     indirect  with T1 = target, by way of v->indirect, a table indexed by its low bits: the
+ *               target must be this block's address; then as far.  There is a table for each
+ *               privilege; code of one never runs at the other.
+ *
+ * So links and tables outlive changes of address spaces; they only clear the xTLB.
+ *
+ * Flags from block to block.  Which flags a block reads before it writes them is known to the block
+ * only, so the branch to it does not save them.  It states (emit_site.is_saved) whether they are in
+ * EFLAGS or in v->aflags, and enters where that is expected; indirect branches always have them in
+ * v->aflags.  A block that reads no flags has one set of entries, whose tests destroy EFLAGS.  One
+ * that does has its body expect them in EFLAGS, and entries that keep or fetch them.  Whatever
+ * leaves to C leaves them in v->aflags, unless they are dead.
  *
  * Emitted code touches guest RAM behind a TLB comparison, struct vcpu, blocks and links, and the
  * host's stack, nothing else.  It is written through one view of the memory and executed through
@@ -44,11 +62,18 @@ bool emit_is_full(const struct vcpu *v);
 /* Bytes of code, stubs included. */
 size_t emit_code_bytes(const struct vcpu *v);
 
-/* The `code` of a block that has none of its own: goes on in the interpreter. */
-const void *emit_interpreter(const struct vcpu *v);
-/* Make code for a block of 64-bit mode: sets b->code and b->body.  False if it is not worth it or
+/* Make code for a block of 64-bit mode: sets b->code, b->look.  False if it is not worth it or
  * there is no memory; the block stays as it is. */
 bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner);
-/* Run from v->block, which has code and is counted, until a block is to be looked up (NULL) or
- * interpreted from an op on. */
-const struct op *emit_enter(struct vcpu *v);
+/* Run b, which has code, until a block is to be looked up (NULL; v->rip is set, v->site or
+ * v->has_missed may say how it was left) or interpreted from an op on. */
+const struct op *emit_enter(struct vcpu *v, const struct block *b);
+
+/* Translated code was left for b, as v->site or v->has_missed say: if b has code, go there directly
+ * next time. */
+void emit_arrive(struct vcpu *v, struct block *b);
+/* b is about to die: nothing leads to its code afterwards. */
+void emit_unlink(struct vcpu *v, struct block *b);
+/* An indirect branch left for v->rip, which is not canonical: v->rip and rsp are those of the
+ * branch again. */
+void emit_undo_branch(struct vcpu *v);

@@ -6,7 +6,8 @@
 #include "hv/soft/ref/code_view.h"
 
 #define CODE_BYTES   (32u << 20)
-#define CODE_RESERVE (64u << 10) /* more than one block can take */
+#define COLD_BYTES   (16u << 20) /* of them, for what rarely runs */
+#define CODE_RESERVE (64u << 10) /* more than one block can take of either */
 #define SLOW_MAX     64u         /* one per instruction of a block */
 
 #define HOST_VCPU HOST_R14
@@ -17,16 +18,18 @@ typedef const struct op *(*emit_enter_fn)(struct vcpu *v, const void *code);
 
 struct emit_cache {
     struct code_view view;
-    struct asm_buf buf;
-    size_t first; /* bytes of the stubs */
+    struct asm_buf buf;  /* where blocks run straight through, */
+    struct asm_buf cold; /* and what they seldom need */
+    size_t first;        /* bytes of the stubs */
     emit_enter_fn enter;
     /* stubs, in the writable view */
-    const uint8_t *leave_op;   /* T1 = op or NULL */
-    const uint8_t *leave_link; /* T1 = the link */
-    const uint8_t *leave_miss; /* v->rip is set: nothing known about it */
-    const uint8_t *run_ops;    /* called; T1 = ops */
-    const uint8_t *interpret;  /* T2 = block */
-    bool has_bmi2;             /* the host's CPU */
+    const uint8_t *leave_op;              /* T1 = op, T2 = its block */
+    const uint8_t *leave_site;            /* T1 = the site */
+    const uint8_t *leave_site_with_flags; /* the same; flags are in EFLAGS */
+    const uint8_t *leave_entry;           /* T1 = the block to enter */
+    const uint8_t *leave_miss;            /* T1 = target of an indirect branch */
+    const uint8_t *run_ops;               /* called; T1 = ops, T2 = their block */
+    bool has_bmi2;                        /* the host's CPU */
 };
 
 /* Where the arithmetic flags are. */
@@ -39,7 +42,27 @@ struct flags_use {
     bool writes; /* all of them, given what it reads */
 };
 
-/* Out of line, behind the block: run the interpreter's ops, or leave to it. */
+/* A direct branch: a jump to `exit` until there is a block to lead to. */
+struct emit_site {
+    uint64_t rip;      /* where it leads */
+    uint64_t from_rip; /* of the branch */
+    const struct block *from;
+    struct emit_site *next; /* of those that lead to the same block */
+    uint8_t *jump;          /* asm_jump() */
+    const uint8_t *exit;
+    bool is_saved; /* flags are in v->aflags, else in EFLAGS, unless dead */
+};
+
+/* Of a translated block, in the memory of blocks; addresses are in the writable view. */
+struct emit_code {
+    const uint8_t *at[2][ENTRY_COUNT]; /* entries by is_saved; NULL until needed */
+    const uint8_t *body;
+    const uint8_t *leave; /* when a test fails */
+    struct emit_site *incoming;
+    bool reads_flags; /* before it writes them */
+};
+
+/* Out of line: run the interpreter's ops, or leave to it. */
 struct slow {
     uint8_t *from;         /* the jump to it */
     const uint8_t *resume; /* NULL: leave */
@@ -54,7 +77,7 @@ struct host_mem {
 };
 
 struct translation {
-    struct asm_buf *a;
+    struct asm_buf *a, *cold;
     struct vcpu *v;
     struct emit_cache *e;
     struct block *block;
@@ -65,6 +88,7 @@ struct translation {
     unsigned op_count;      /* without links */
     enum flags_at flags;
     bool is_live;        /* are the flags read after this instruction? */
+    bool is_live_in;     /* at the start of the block? */
     bool is_end;         /* nothing follows */
     bool has_failed;     /* no memory */
     struct host_mem mem; /* of the access that was checked last */
@@ -88,7 +112,15 @@ void emit_flags_need(struct translation *t, enum flags_read read);
 /* Something that destroys EFLAGS follows: keep them in memory if anybody wants them. */
 void emit_flags_give_up(struct translation *t, struct flags_use use);
 /* Just the instructions, whatever the state. */
+void emit_flags_save_all(struct asm_buf *a);
 void emit_flags_load_all(struct asm_buf *a);
+
+/* live.c */
+/* At the end of a block with links, `last` being its last instruction and end_rip behind it. */
+bool emit_live_at_end(struct translation *t, const struct insn *last, uint64_t end_rip);
+/* After each instruction, and t->is_live_in; `is_live` at the end. */
+void emit_find_live(struct translation *t, const struct insn *insn, unsigned count, bool is_live,
+                    bool *live_after);
 
 /* access.c: the only file that emits operands in guest memory.
  *
@@ -119,8 +151,14 @@ bool emit_lower_int(struct translation *t, const struct insn *insn);
 bool emit_lower_stack(struct translation *t, const struct insn *insn);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
 
-/* lower_branch.c: go on by the links behind the block's last op. */
-void emit_follow(struct translation *t, unsigned index);
+bool emit_is_branch(const struct insn *insn);
+
+/* link.c */
+/* Before the body: the tests of some entries. */
+void emit_front(struct translation *t);
+/* Leave the block for `to` by a jump that can be patched (asm_jump()). */
+void emit_exit(struct translation *t, uint8_t opcode, uint64_t to);
+void emit_forget_indirect(struct vcpu *v);
 
 /* stubs.c */
 int emit_stubs(struct emit_cache *e);

@@ -74,7 +74,14 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_LFENCE:
     case INSN_MFENCE:
     case INSN_SFENCE:
-    case INSN_PREFETCH: return (struct flags_use){READS_NONE, false};
+    case INSN_PREFETCH:
+    case INSN_JMP:
+    case INSN_CALL:
+    case INSN_RET:
+    case INSN_JMP_IND:
+    case INSN_CALL_IND:
+    case INSN_LOOP:
+    case INSN_JRCXZ: return (struct flags_use){READS_NONE, false};
     default: return (struct flags_use){READS_ALL, false};
     }
 }
@@ -85,6 +92,10 @@ struct flags_use emit_flags_use(const struct insn *insn)
     case INSN_CLASS_INT: return int_use(insn);
     case INSN_CLASS_SIMD: return (struct flags_use){READS_NONE, false};
     case INSN_CLASS_STRING:
+        if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS) {
+            return (struct flags_use){READS_NONE, false};
+        }
+        break;
     case INSN_CLASS_SYSTEM:
     case INSN_CLASS_X87:
     case INSN_CLASS_AVX:
@@ -93,19 +104,21 @@ struct flags_use emit_flags_use(const struct insn *insn)
     return (struct flags_use){READS_ALL, false};
 }
 
-/* Neither changes EFLAGS on the way out, nor anything but T2. */
-void emit_flags_save(struct translation *t)
+/* Changes nothing but T2. */
+void emit_flags_save_all(struct asm_buf *a)
 {
-    struct asm_buf *a = t->a;
-
-    if (t->flags != FLAGS_HOST) {
-        return;
-    }
     asm_mov(a, HOST_T2, HOST_RAX);
     ASM(a, 0x9f, 0x0f, 0x90, 0xc0); /* lahf; seto al */
     asm_rm(a, 2, 0x89, HOST_RAX, HOST_VCPU, offsetof(struct vcpu, aflags));
     asm_mov(a, HOST_RAX, HOST_T2);
-    t->flags = FLAGS_BOTH;
+}
+
+void emit_flags_save(struct translation *t)
+{
+    if (t->flags == FLAGS_HOST) {
+        emit_flags_save_all(t->a);
+        t->flags = FLAGS_BOTH;
+    }
 }
 
 void emit_flags_load_all(struct asm_buf *a)

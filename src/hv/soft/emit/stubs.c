@@ -117,6 +117,7 @@ static void run_stub(struct asm_buf *a)
 {
     uint8_t *left;
 
+    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
     spill(a);
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: behind a return address */
     asm_mov(a, HOST_RDI, HOST_VCPU);
@@ -133,17 +134,13 @@ static void run_stub(struct asm_buf *a)
     return_stub(a);
 }
 
-static void interpret_stub(struct emit_cache *e)
+/* v->rip = T2; nothing to go on with. */
+static void leave_to_rip(struct asm_buf *a)
 {
-    struct asm_buf *a = &e->buf;
-
-    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
-    asm_rm(a, 4, ASM_0F | 0xb6, HOST_T1, HOST_T2, offsetof(struct block, insn_count));
-    asm_rm(a, 8, 0x01, HOST_T1, HOST_VCPU, offsetof(struct vcpu, stats.insns));
-    asm_rm(a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs));
-    ASM(a, 1);
-    asm_rm(a, 8, 0x8d, HOST_T1, HOST_T2, offsetof(struct block, op));
-    asm_jump_to(a, 0xe9, e->leave_op);
+    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, rip));
+    spill(a);
+    asm_mov_imm(a, HOST_RAX, 0);
+    return_stub(a);
 }
 
 static void leave_stubs(struct emit_cache *e)
@@ -151,19 +148,24 @@ static void leave_stubs(struct emit_cache *e)
     struct asm_buf *a = &e->buf;
 
     e->leave_op = a->at;
+    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
     spill(a);
     asm_mov(a, HOST_RAX, HOST_T1);
     return_stub(a);
-    e->leave_link = a->at;
-    asm_load(a, HOST_T2, HOST_T1, offsetof(struct block_link, rip));
-    asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, rip));
-    asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, link));
-    asm_mov_imm(a, HOST_T1, 0);
-    asm_jump_to(a, 0xe9, e->leave_op);
+    e->leave_site_with_flags = a->at;
+    emit_flags_save_all(a);
+    e->leave_site = a->at;
+    asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, site));
+    asm_load(a, HOST_T2, HOST_T1, offsetof(struct emit_site, rip));
+    leave_to_rip(a);
+    e->leave_entry = a->at;
+    asm_load(a, HOST_T2, HOST_T1, offsetof(struct block, rip));
+    leave_to_rip(a);
     e->leave_miss = a->at;
-    asm_mov_imm(a, HOST_T1, 0);
-    asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, link));
-    asm_jump_to(a, 0xe9, e->leave_op);
+    asm_rm(a, 1, 0xc6, 0, HOST_VCPU, offsetof(struct vcpu, has_missed));
+    ASM(a, 1);
+    asm_mov(a, HOST_T2, HOST_T1);
+    leave_to_rip(a);
 }
 
 const void *emit_executable(const struct emit_cache *e, const uint8_t *at)
@@ -180,8 +182,6 @@ int emit_stubs(struct emit_cache *e)
     e->run_ops = a->at;
     run_stub(a);
     leave_stubs(e);
-    e->interpret = a->at;
-    interpret_stub(e);
     e->first = (size_t)(a->at - a->start);
     return a->is_full ? -ENOSPC : 0;
 }

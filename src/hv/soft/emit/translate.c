@@ -5,6 +5,9 @@
 
 #include "hv/soft/emit/emit_int.h"
 
+#define JMP  0xe9
+#define CALL 0xe8
+
 struct work {
     struct translation t;
     unsigned count; /* instructions that decode */
@@ -12,7 +15,8 @@ struct work {
     bool live_after[SLOW_MAX];
 };
 
-static void decode(struct work *w)
+/* Returns how many bytes there are. */
+static size_t decode(struct work *w)
 {
     const struct block *b = w->t.block;
     size_t offset = 0, size = b->byte_count;
@@ -23,19 +27,16 @@ static void decode(struct work *w)
            insn_gate(&w->insn[w->count], w->t.v->features)) {
         offset += w->insn[w->count++].len;
     }
+    return offset;
 }
 
-/* Backwards; at the end of the block they are. */
-static void find_live_flags(struct work *w)
+static void find_live_flags(struct work *w, size_t bytes)
 {
-    bool is_live = true;
+    struct translation *t = &w->t;
+    bool is_live = w->count < t->block->insn_count ||
+                   emit_live_at_end(t, &w->insn[w->count - 1], t->block->rip + bytes);
 
-    for (unsigned i = w->count; i-- > 0;) {
-        struct flags_use use = emit_flags_use(&w->insn[i]);
-
-        w->live_after[i] = is_live;
-        is_live = use.read != READS_NONE || (is_live && !use.writes);
-    }
+    emit_find_live(t, w->insn, w->count, is_live, w->live_after);
 }
 
 /* Advance to the ops of the instruction at t->rip; none if it was fused with the one before. */
@@ -52,6 +53,15 @@ static void find_ops(struct translation *t)
     }
 }
 
+/* `opcode`: JMP or CALL to a stub that wants ops in T1 and their block in T2. */
+static void to_stub(struct asm_buf *a, uint8_t opcode, const uint8_t *stub, const struct op *ops,
+                    const struct block *block)
+{
+    asm_mov_imm(a, HOST_T1, (uintptr_t)ops);
+    asm_mov_imm(a, HOST_T2, (uintptr_t)block);
+    asm_jump_to(a, opcode, stub);
+}
+
 static void leave_here(struct translation *t)
 {
     const struct op *op = t->op_count ? emit_resume_op(t) : NULL;
@@ -59,20 +69,20 @@ static void leave_here(struct translation *t)
     t->has_failed |= !op;
     t->is_end = true;
     emit_flags_save(t);
-    asm_mov_imm(t->a, HOST_T1, (uintptr_t)op);
-    asm_jump_to(t->a, 0xe9, t->e->leave_op);
+    to_stub(t->a, JMP, t->e->leave_op, op, t->block);
 }
 
 /* No lowering: the interpreter's ops, in between.  They expect and leave flags in memory. */
-static void run_here(struct translation *t)
+static void run_here(struct translation *t, struct flags_use use)
 {
     const struct op *ops = emit_copy_ops(t);
 
     t->has_failed |= !ops;
-    emit_flags_save(t);
+    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
+        emit_flags_save(t);
+    }
     t->flags = FLAGS_SAVED;
-    asm_mov_imm(t->a, HOST_T1, (uintptr_t)ops);
-    asm_jump_to(t->a, 0xe8, t->e->run_ops);
+    to_stub(t->a, CALL, t->e->run_ops, ops, t->block);
 }
 
 static void finish_slow(struct translation *t, unsigned first)
@@ -80,29 +90,23 @@ static void finish_slow(struct translation *t, unsigned first)
     for (unsigned i = first; i < t->slow_count; i++) {
         if (!t->is_end) {
             t->slow[i].resume = t->a->at;
-            t->slow[i].restore_flags = t->flags != FLAGS_SAVED;
+            t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
         }
     }
 }
 
 static void emit_slow(struct translation *t, const struct slow *s)
 {
-    asm_land(t->a, s->from, t->a->at);
-    asm_mov_imm(t->a, HOST_T1, (uintptr_t)s->ops);
+    asm_land(t->a, s->from, t->cold->at);
     if (!s->resume) {
-        asm_jump_to(t->a, 0xe9, t->e->leave_op);
+        to_stub(t->cold, JMP, t->e->leave_op, s->ops, t->block);
         return;
     }
-    asm_jump_to(t->a, 0xe8, t->e->run_ops);
+    to_stub(t->cold, CALL, t->e->run_ops, s->ops, t->block);
     if (s->restore_flags) {
-        emit_flags_load_all(t->a);
+        emit_flags_load_all(t->cold);
     }
-    asm_jump_to(t->a, 0xe9, s->resume);
-}
-
-static bool is_branch(const struct insn *insn)
-{
-    return insn->op >= INSN_JMP && insn->op <= INSN_JRCXZ;
+    asm_jump_to(t->cold, JMP, s->resume);
 }
 
 /* What may stand within a block, asked in this order; operations are of one class each. */
@@ -131,7 +135,7 @@ static void lower_one(struct work *w, unsigned i)
     t->next_rip = t->rip + insn->len;
     t->is_live = w->live_after[i];
     find_ops(t);
-    if (is_branch(insn)) {
+    if (emit_is_branch(insn)) {
         if (!is_last || !emit_lower_branch(t, insn)) {
             leave_here(t);
         }
@@ -144,7 +148,7 @@ static void lower_one(struct work *w, unsigned i)
         if (is_fused || (is_last && !t->block->has_links)) {
             leave_here(t);
         } else {
-            run_here(t);
+            run_here(t, emit_flags_use(insn));
         }
     }
     finish_slow(t, first_slow);
@@ -160,35 +164,39 @@ static void end_block(struct work *w)
         return;
     }
     if (w->count == t->block->insn_count && t->block->has_links) {
-        emit_flags_save(t);
-        emit_follow(t, 0);
+        emit_exit(t, JMP, t->rip);
         return;
     }
     find_ops(t);
     leave_here(t);
 }
 
-/* What every way in passes; T2 = block. */
-static void prologue(struct translation *t)
+/* For statistics; leaves flags alone. */
+static void count_run(struct translation *t)
 {
-    asm_store(t->a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
-    if (t->v->count_runs) {
-        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.insns));
-        ASM(t->a, t->block->insn_count);
-        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs));
-        ASM(t->a, 1);
-        asm_rm(t->a, 8, 0x83, 0, HOST_VCPU, offsetof(struct vcpu, stats.runs_translated));
-        ASM(t->a, 1);
+    static const size_t at[] = {offsetof(struct vcpu, stats.insns),
+                                offsetof(struct vcpu, stats.runs),
+                                offsetof(struct vcpu, stats.runs_translated)};
+
+    for (unsigned i = 0; i < 3 && t->v->count_runs; i++) {
+        asm_load(t->a, HOST_T2, HOST_VCPU, at[i]);
+        asm_rm(t->a, 8, 0x8d, HOST_T2, HOST_T2, i == 0 ? t->block->insn_count : 1);
+        asm_store(t->a, HOST_T2, HOST_VCPU, at[i]);
     }
 }
 
 static bool translate(struct work *w)
 {
     struct translation *t = &w->t;
-    const uint8_t *code = t->a->at, *body;
+    struct emit_code *code = t->alloc(t->alloc_owner, sizeof(*code));
 
-    prologue(t);
-    body = t->a->at;
+    if (!code) {
+        return false;
+    }
+    *code = (struct emit_code){.reads_flags = t->is_live_in};
+    t->block->code = code;
+    emit_front(t);
+    count_run(t);
     for (unsigned i = 0; i < w->count && !t->is_end && !t->has_failed; i++) {
         lower_one(w, i);
     }
@@ -196,20 +204,20 @@ static bool translate(struct work *w)
     for (unsigned i = 0; i < t->slow_count && !t->has_failed; i++) {
         emit_slow(t, &t->slow[i]);
     }
-    if (t->has_failed || t->a->is_full) {
+    if (t->has_failed || t->a->is_full || t->cold->is_full) {
+        t->block->code = NULL;
         return false;
     }
-    t->block->code = emit_executable(t->e, code);
-    t->block->body = emit_executable(t->e, body);
     return true;
 }
 
 bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
 {
     struct emit_cache *e = v->emit;
-    uint8_t *start = e->buf.at;
+    struct asm_buf hot = e->buf, cold = e->cold;
     struct work *w;
-    bool is_done;
+    bool is_done = false;
+    size_t bytes;
 
     if (emit_is_full(v) || !b->bytes) {
         return false;
@@ -219,20 +227,24 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
         return false;
     }
     w->t = (struct translation){.a = &e->buf,
+                                .cold = &e->cold,
                                 .v = v,
                                 .e = e,
                                 .block = b,
                                 .alloc = alloc,
                                 .alloc_owner = alloc_owner,
                                 .rip = b->rip,
+                                .flags = FLAGS_HOST,
                                 .ops = b->op};
-    decode(w);
-    find_live_flags(w);
-    is_done = w->count > 0 && translate(w);
+    bytes = decode(w);
+    if (w->count > 0) {
+        find_live_flags(w, bytes);
+        is_done = translate(w);
+    }
     free(w);
     if (!is_done) {
-        e->buf.at = start;
-        e->buf.is_full = false;
+        e->buf = hot;
+        e->cold = cold;
         return false;
     }
     v->stats.blocks_translated++;
@@ -240,31 +252,33 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
     return true;
 }
 
-const struct op *emit_enter(struct vcpu *v)
+const struct op *emit_enter(struct vcpu *v, const struct block *b)
 {
-    return v->emit->enter(v, v->block->body);
-}
-
-const void *emit_interpreter(const struct vcpu *v)
-{
-    return emit_executable(v->emit, v->emit->interpret);
+    return v->emit->enter(v, emit_executable(v->emit, b->code->at[1][ENTRY_NEAR]));
 }
 
 /* --- life --- */
 
 bool emit_is_full(const struct vcpu *v)
 {
-    return (size_t)(v->emit->buf.end - v->emit->buf.at) < CODE_RESERVE;
+    const struct emit_cache *e = v->emit;
+
+    return (size_t)(e->buf.end - e->buf.at) < CODE_RESERVE ||
+           (size_t)(e->cold.end - e->cold.at) < CODE_RESERVE;
 }
 
 size_t emit_code_bytes(const struct vcpu *v)
 {
-    return (size_t)(v->emit->buf.at - v->emit->buf.start);
+    const struct emit_cache *e = v->emit;
+
+    return (size_t)(e->buf.at - e->buf.start) + (size_t)(e->cold.at - e->cold.start);
 }
 
 void emit_clear(struct vcpu *v)
 {
     v->emit->buf.at = v->emit->buf.start + v->emit->first;
+    v->emit->cold.at = v->emit->cold.start;
+    emit_forget_indirect(v);
 }
 
 /* CPUID leaf 7, EBX bit 8.  Its instructions on general registers need nothing of the system. */
@@ -287,9 +301,12 @@ int emit_init(struct vcpu *v)
     e->has_bmi2 = host_has_bmi2();
     r = code_view_open(&e->view, "ec1-translated", CODE_BYTES);
     if (r == 0) {
-        e->buf = (struct asm_buf){
-            .start = e->view.rw, .at = e->view.rw, .end = e->view.rw + e->view.size};
+        uint8_t *cold = e->view.rw + e->view.size - COLD_BYTES;
+
+        e->buf = (struct asm_buf){.start = e->view.rw, .at = e->view.rw, .end = cold};
+        e->cold = (struct asm_buf){.start = cold, .at = cold, .end = cold + COLD_BYTES};
         r = emit_stubs(e);
+        emit_forget_indirect(v);
     }
     if (r < 0) {
         emit_fini(v);

@@ -58,18 +58,23 @@ struct block {
     uint32_t mode_key; /* cache/code_int.h */
     uint16_t byte_count;
     uint8_t insn_count;
-    bool is_dead;         /* its bytes were written: it only waits to be forgotten */
-    bool is_crossing;     /* one instruction on two pages */
-    const uint8_t *host;  /* the first byte, */
-    const uint8_t *host2; /* and the second page of a crossing one */
-    gpa_t gpa, gpa2;      /* the same in the guest */
-    const uint8_t *bytes; /* those it was made from, if it may be translated */
-    const void *code;     /* translated, or emit_interpreter(): entered by links, and */
-    const void *body;     /* behind the part that counts it */
-    op_fn first;          /* the handler that op[0] had before the tiers */
+    bool is_dead;           /* its bytes were written: it only waits to be forgotten */
+    bool is_crossing;       /* one instruction on two pages */
+    const uint8_t *host;    /* the first byte, */
+    const uint8_t *host2;   /* and the second page of a crossing one */
+    gpa_t gpa, gpa2;        /* the same in the guest */
+    const uint8_t *bytes;   /* those it was made from, if it may be translated */
+    struct emit_code *code; /* emit/: translated, or NULL */
+    op_fn first;            /* the handler that op[0] had before the tiers */
+    uint32_t page_id;       /* names its page by address, memory and mode: see v->xtlb */
     uint16_t op_count;
-    uint8_t heat;   /* runs until it is translated */
-    bool has_links; /* the last two ops are links */
+    uint8_t heat;    /* runs until it is translated */
+    uint8_t entered; /* bits of enum emit_entry: how it has been reached */
+    bool has_links;  /* the last two ops are links */
+    /* Offsets in its page of bytes that are not its own, on which the translation depends. */
+    struct {
+        uint16_t first, end;
+    } look[2];
     struct block *hash_next;
     struct block *page_next[2]; /* lists of the code pages of gpa and gpa2 */
     struct op op[];
@@ -81,6 +86,13 @@ struct block_slot {
     const struct block *to;
     uint64_t unused;
 };
+
+/* How translated code enters a block: emit/emit.h. */
+enum emit_entry { ENTRY_NEAR, ENTRY_BACK, ENTRY_FAR, ENTRY_INDIRECT, ENTRY_COUNT };
+
+/* Bits of mode_key, beside enum cpu_mode. */
+#define MODE_KEY_USER   0x08u
+#define MODE_KEY_SINGLE 0x10u
 
 #define BLOCK_SLOTS       8192u
 #define BLOCK_SLOT_OF(pc) (((pc) ^ (pc) >> 13) & (BLOCK_SLOTS - 1))

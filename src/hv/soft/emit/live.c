@@ -1,0 +1,84 @@
+/* live.c — where arithmetic flags are live: within the block, and a few instructions beyond.
+ *
+ * A block that ends with direct branches within its page looks at what they lead to: most code
+ * overwrites the flags soon.  The bytes looked at are noted in the block, so that it dies when
+ * they change.  Beyond anything else flags are live. */
+#include "hv/soft/emit/emit_int.h"
+
+#define LOOK_INSNS 8
+
+static bool ends_lookahead(const struct insn *insn)
+{
+    return emit_is_branch(insn) || insn->klass == INSN_CLASS_SYSTEM;
+}
+
+/* Does code at rip overwrite the flags before it reads them?  Then *ret_end is the offset in the
+ * page behind what was looked at. */
+static bool overwrites_flags(const struct block *b, uint64_t rip, uint16_t *ret_end)
+{
+    const uint8_t *page = b->host - (b->rip & 0xfff);
+    size_t at = rip & 0xfff;
+
+    for (unsigned i = 0; i < LOOK_INSNS && at < 4096; i++) {
+        size_t have = 4096 - at < INSN_LEN_MAX ? 4096 - at : INSN_LEN_MAX;
+        uint8_t bytes[INSN_LEN_MAX]; /* guest: may change meanwhile */
+        struct flags_use use;
+        struct insn insn;
+
+        memcpy(bytes, page + at, have);
+        if (insn_decode(bytes, have, INSN_MODE_64, &insn) != INSN_OK) {
+            return false;
+        }
+        use = emit_flags_use(&insn);
+        at += insn.len;
+        if (use.read != READS_NONE || use.writes || ends_lookahead(&insn)) {
+            *ret_end = (uint16_t)at;
+            return use.read == READS_NONE && use.writes;
+        }
+    }
+    return false;
+}
+
+static bool is_live_at(struct translation *t, uint64_t rip, unsigned look)
+{
+    struct block *b = t->block;
+    uint16_t end;
+
+    if (((rip ^ b->rip) & ~UINT64_C(0xfff)) != 0 || !overwrites_flags(b, rip, &end)) {
+        return true;
+    }
+    b->look[look].first = (uint16_t)(rip & 0xfff);
+    b->look[look].end = end;
+    return false;
+}
+
+bool emit_live_at_end(struct translation *t, const struct insn *last, uint64_t end_rip)
+{
+    uint64_t target = end_rip + (uint64_t)last->imm;
+
+    if (t->v->has_strict_flags || !t->block->has_links) {
+        return true;
+    }
+    switch (last->op) {
+    case INSN_JMP:
+    case INSN_CALL: return is_live_at(t, target, 0);
+    case INSN_JCC: {
+        bool is_live = is_live_at(t, target, 0);
+
+        return is_live_at(t, end_rip, 1) || is_live;
+    }
+    default: return emit_is_branch(last) || is_live_at(t, end_rip, 0);
+    }
+}
+
+void emit_find_live(struct translation *t, const struct insn *insn, unsigned count, bool is_live,
+                    bool *live_after)
+{
+    for (unsigned i = count; i-- > 0;) {
+        struct flags_use use = emit_flags_use(&insn[i]);
+
+        live_after[i] = is_live || t->v->has_strict_flags;
+        is_live = use.read != READS_NONE || (is_live && !use.writes);
+    }
+    t->is_live_in = is_live || t->v->has_strict_flags;
+}
