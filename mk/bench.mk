@@ -45,8 +45,8 @@ bench-soft-programs: $(O)/bench/boot $(O)/bench/soft-guest
 # One program for all engines and for this host.  Loops stay the loops they are: the compiler must not put
 # library calls, vectors or iteration in their place.
 SOFT_GUEST_SRCS := $(wildcard bench/soft/*.c)
-SOFT_GUEST_FLAGS := -O2 -fno-tree-vectorize -fno-tree-loop-distribute-patterns -fno-optimize-sibling-calls \
-	$(if $(IS_CLANG),-fno-builtin,-fno-ipa-cp -fno-code-hoisting)
+SOFT_GUEST_FLAGS := -O2 -fno-tree-vectorize -fno-optimize-sibling-calls \
+	$(if $(IS_CLANG),-fno-builtin,-fno-tree-loop-distribute-patterns -fno-ipa-cp -fno-code-hoisting)
 
 $(O)/bench/soft-guest: $(SOFT_GUEST_SRCS) bench/soft/row.h
 	@mkdir -p $(@D)

@@ -27,7 +27,11 @@ extern const struct row rows_sort[], rows_data[], rows_number[], rows_float[], r
 /* Path of this very program. */
 extern const char *g_self;
 
+#ifdef __clang__
+#define NOINLINE __attribute__((noinline))
+#else
 #define NOINLINE __attribute__((noinline, noclone))
+#endif
 
 /* Pseudo-random numbers (xorshift64*): the same everywhere. */
 static inline uint64_t rng_next(uint64_t *state)
