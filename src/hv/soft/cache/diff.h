@@ -1,24 +1,44 @@
-/* diff.h — the instruction differential test: cases, and the two who carry them out.
+/* diff.h — the differential tests: cases, and the three who carry them out.
  *
- * diff_gen_test.c makes cases from insn.def, diff_native_test.c runs them on the host's CPU,
- * diff_test.c runs them on a vCPU and compares.
+ * A case is a few bytes of code and a state to run them from: one instruction of insn.def
+ * (diff_gen_test.c), or a sequence (seq_gen_test.c).  The host's CPU runs it (diff_native_test.c),
+ * then a vCPU that interprets and one that translates (diff_soft_test.c); diff_compare_test.c says
+ * where two ends differ and which differences are explained.
  *
- * The memory of a case: DATA_PAGES pages at DIFF_DATA that may be read and written, nothing on
- * either side of them, and one page at DIFF_READONLY.
+ * Code lies in two pages at DIFF_CODE, filled up with HLT, which at CPL 3 stops a case with #GP;
+ * the page before them and the one behind are missing.
+ *
+ * Data lies in regions of three pages, of which the middle one is what the region's place says; the
+ * pages before and behind a region are missing.  All regions start with the same contents, the
+ * batch's image, and get them back after each case.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "hv/soft/isa/forms.h"
 
-#define DIFF_CODE     UINT64_C(0x50000000)
-#define DIFF_DATA     UINT64_C(0x20001000)
-#define DIFF_BYTES    8192u
-#define DIFF_READONLY UINT64_C(0x20004000)
-#define DIFF_GS_BASE  UINT64_C(0x1234560)
+#define DIFF_CODE       UINT64_C(0x50000000)
+#define DIFF_CODE_BYTES 8192u
+#define DIFF_GS_BASE    UINT64_C(0x1234560)
+#define DIFF_STOP       0xf4u /* HLT */
+
+#define DIFF_PAGES        3u
+#define DIFF_REGION_BYTES (DIFF_PAGES * 4096u)
+
+enum diff_place {
+    DIFF_PLAIN,
+    DIFF_MISSING,
+    DIFF_READONLY,
+    DIFF_DEVICE, /* to the host, memory */
+    DIFF_CODED,  /* known to the vCPU as one with decoded code */
+    DIFF_PLACES
+};
+
+#define DIFF_REGION(place) (UINT64_C(0x20001000) + (uint64_t)(place)*0x10000u)
 
 #define DIFF_FX_BYTES 512u
 
@@ -29,30 +49,76 @@ struct diff_state {
     uint8_t fx[DIFF_FX_BYTES]; /* FXSAVE format */
 };
 
+/* Eight bytes of memory that are not those of the image. */
+struct diff_word {
+    uint64_t at; /* linear address, a multiple of 8 */
+    uint64_t value;
+};
+
 struct diff_case {
     struct diff_state start;
-    uint8_t code[16];
-    uint64_t memory_seed;
-    uint64_t target;   /* address of the memory operand */
-    uint64_t patch_at; /* 4 bytes of memory that shall be `patch`; 0: none */
-    uint32_t patch;
-    bool is_compat;   /* 32-bit code segment */
-    bool is_repeated; /* runs to the INT3 behind it; all others single-step */
-    struct insn insn; /* as decoded */
-    unsigned form;    /* index of insn_form */
+    const uint8_t *code;
+    uint64_t code_at;
+    uint16_t code_len;
+    uint16_t word_count;
+    const struct diff_word *words; /* of memory, at the start */
+    uint64_t target;               /* address of the memory operand */
+    uint8_t regions;               /* bits of enum diff_place: what the case may reach */
+    bool is_compat;                /* 32-bit code segment */
+    bool is_step;                  /* one instruction; else runs to a HLT or an exception */
+    struct insn insn;              /* of one instruction */
+    unsigned form;                 /* index of insn_form */
 };
+
+#define DIFF_WORDS_MAX 120u
+
+/* Values of `vector` beside exceptions. */
+#define DIFF_NONE    (-1) /* came to its end */
+#define DIFF_DIED    (-2) /* it killed the process */
+#define DIFF_TIMEOUT (-3)
+#define DIFF_SYSCALL (-4) /* it called the host's kernel */
 
 struct diff_result {
     struct diff_state end;
-    int vector; /* of the exception; -1 if none */
+    int vector;
     uint32_t error;
     uint64_t cr2;
-    uint8_t memory[DIFF_BYTES];
+    unsigned word_count; /* that changed; `words` has the first of them */
+    struct diff_word words[DIFF_WORDS_MAX];
 };
+
+/* A batch lives in memory shared with the child that runs it. */
+#define DIFF_BATCH       1024u
+#define DIFF_ARENA_BYTES (4u << 20)
+
+struct diff_batch {
+    size_t count;
+    size_t at; /* case that runs, in the child */
+    bool is_running;
+    size_t arena_used;
+    uint8_t image[DIFF_REGION_BYTES];
+    struct diff_case cases[DIFF_BATCH];
+    struct diff_result native[DIFF_BATCH];
+    uint8_t arena[DIFF_ARENA_BYTES];
+};
+
+struct diff_batch *diff_batch_new(void);
+void diff_batch_free(struct diff_batch *b);
+/* Empty it and give it a new image. */
+void diff_batch_begin(struct diff_batch *b, uint64_t seed);
+/* For code and words of cases; NULL if there is no room. */
+void *diff_batch_alloc(struct diff_batch *b, size_t size);
+
+/* --- randomness --- */
 
 struct diff_random {
     uint64_t state;
 };
+
+static inline struct diff_random diff_seeded(uint64_t seed)
+{
+    return (struct diff_random){seed * UINT64_C(0x9e3779b97f4a7c15) | 1};
+}
 
 static inline uint64_t diff_next(struct diff_random *r)
 {
@@ -62,21 +128,77 @@ static inline uint64_t diff_next(struct diff_random *r)
     return r->state * UINT64_C(0x2545f4914f6cdd1d);
 }
 
+static inline unsigned diff_dice(struct diff_random *r, unsigned sides)
+{
+    return (unsigned)((diff_next(r) >> 32) * sides >> 32);
+}
+
 /* True in `percent` of all calls. */
 static inline bool diff_chance(struct diff_random *r, unsigned percent)
 {
-    return diff_next(r) % 100 < percent;
+    return diff_dice(r, 100) < percent;
 }
 
-/* Forms that can be tested. */
-size_t diff_form_count(void);
-/* Make a case of the `index`th of them; false if the dice made another instruction. */
-bool diff_generate(struct diff_random *r, size_t index, bool is_compat, struct diff_case *ret_case);
-/* The contents of memory at the start of a case. */
-void diff_fill(uint64_t seed, uint8_t *data, size_t size);
-/* Those of DIFF_DATA. */
-void diff_fill_case(const struct diff_case *c, uint8_t *data);
+/* diff_value_test.c */
+uint64_t diff_corner(struct diff_random *r);
+uint64_t diff_value(struct diff_random *r);
+void diff_random_fx(struct diff_random *r, uint8_t *fx);
+void diff_fill(struct diff_random *r, uint8_t *data, size_t size);
 
-/* Run `count` cases in a child process.  0, or a negative errno if there can be no child. A case
- * that kills the child has vector -2. */
-int diff_run_native(const struct diff_case *cases, struct diff_result *ret_results, size_t count);
+/* --- one instruction: diff_gen_test.c --- */
+
+/* Rows: the forms that can be tested, of the operations whose names `only` lists, separated by
+ * commas; NULL: all. */
+size_t diff_rows_init(const char *only);
+/* Random bytes of an instruction of a row, decoded; false if the dice made another one. */
+bool diff_draft(struct diff_random *r, size_t row, bool is_compat, uint8_t *bytes,
+                struct insn *ret_insn);
+/* Add a case of a row to a batch; false if the dice did not make one. */
+bool diff_generate(struct diff_random *r, size_t row, bool is_compat, struct diff_batch *b);
+/* What the host's CPU does otherwise than we mean to. */
+bool diff_is_vendor_matter(const struct insn *insn, bool is_compat);
+
+/* --- the host: diff_native_test.c --- */
+
+/* Run all cases of a batch in a child process; 0, or a negative errno if there can be no child. */
+int diff_run_native(struct diff_batch *b);
+
+/* --- vCPUs: diff_soft_test.c --- */
+
+struct diff_machine;
+
+/* `tier` as in EC1_SOFT_TIER; `heat` other than 0: runs before a block is translated. */
+struct diff_machine *diff_machine_new(const char *tier, unsigned heat);
+void diff_machine_free(struct diff_machine *m);
+struct vcpu *diff_machine_vcpu(struct diff_machine *m);
+/* To be called at the start of each batch. */
+void diff_machine_begin(struct diff_machine *m, const struct diff_batch *b);
+/* Run a case `times` times from the same start, code cached from the second on; *ret is the last
+ * end. */
+void diff_run_soft(struct diff_machine *m, const struct diff_case *c, unsigned times,
+                   struct diff_result *ret);
+/* Step through a case; true as soon as `is_it` says so of an instruction that is about to run. */
+bool diff_meets(struct diff_machine *m, const struct diff_case *c,
+                bool (*is_it)(const struct insn *insn));
+/* The instruction at an address, as code is now; false if there is none. */
+bool diff_decode(const struct diff_machine *m, uint64_t at, struct insn *ret_insn);
+/* Drop translations at random, as a kernel would. */
+void diff_perturb(struct diff_machine *m, struct diff_random *r);
+
+/* --- comparing: diff_compare_test.c --- */
+
+/* Host and interpreter; a sentence in `out` if they differ beyond what is explained. */
+bool diff_differs_native(const struct diff_case *c, const struct diff_result *native,
+                         const struct diff_result *soft, char *out, size_t room);
+/* Interpreter and translator: all that the translator promises (docs/soft-engine.md). */
+bool diff_differs_tiers(const struct diff_case *c, const struct diff_result *interpreted,
+                        const struct diff_result *translated, char *out, size_t room);
+
+/* --- environment --- */
+
+static inline unsigned long diff_number(const char *name, unsigned long fallback)
+{
+    const char *text = getenv(name);
+
+    return text ? strtoul(text, NULL, 0) : fallback;
+}

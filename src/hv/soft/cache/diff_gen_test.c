@@ -13,7 +13,6 @@ struct row {
 
 static struct row g_rows[2048];
 static size_t g_row_count;
-static bool g_is_listed;
 
 static bool is_testable(const struct insn_form *form)
 {
@@ -32,189 +31,43 @@ static bool is_testable(const struct insn_form *form)
     }
 }
 
-static void add_rows(unsigned map, unsigned opcode)
+/* Is `name` in a list separated by commas? */
+static bool is_listed(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+
+    while (list && *list) {
+        if (strncmp(list, name, len) == 0 && (list[len] == ',' || !list[len])) {
+            return true;
+        }
+        list = strchr(list, ',');
+        list += list != NULL;
+    }
+    return false;
+}
+
+static void add_rows(unsigned map, unsigned opcode, const char *only)
 {
     const struct insn_form *form = &insn_form[insn_opcode[map << 8 | opcode].first];
 
     for (; form->op != INSN_INVALID; form++) {
-        if (is_testable(form) && g_row_count < ARRAY_LEN(g_rows)) {
+        if (is_testable(form) && g_row_count < ARRAY_LEN(g_rows) &&
+            (!only || is_listed(only, insn_op_name((enum insn_op)form->op)))) {
             g_rows[g_row_count++] =
                 (struct row){(uint16_t)(form - insn_form), (uint8_t)map, (uint8_t)opcode};
         }
     }
 }
 
-size_t diff_form_count(void)
+size_t diff_rows_init(const char *only)
 {
     unsigned i;
 
-    for (i = 0; !g_is_listed && i < INSN_MAP_COUNT * 256; i++) {
-        add_rows(i >> 8, i & 0xff);
+    g_row_count = 0;
+    for (i = 0; i < INSN_MAP_COUNT * 256; i++) {
+        add_rows(i >> 8, i & 0xff, only);
     }
-    g_is_listed = true;
     return g_row_count;
-}
-
-/* --- values --- */
-
-static uint64_t corner(struct diff_random *r)
-{
-    static const uint64_t values[] = {0,
-                                      1,
-                                      2,
-                                      3,
-                                      7,
-                                      8,
-                                      0x0f,
-                                      0x10,
-                                      0x1f,
-                                      0x20,
-                                      0x3f,
-                                      0x40,
-                                      0x7f,
-                                      0x80,
-                                      0x81,
-                                      0xff,
-                                      0x100,
-                                      0x7fff,
-                                      0x8000,
-                                      0xffff,
-                                      0x10000,
-                                      0x7fffffff,
-                                      0x80000000,
-                                      0xffffffff,
-                                      UINT64_C(0x100000000),
-                                      UINT64_C(0x7fffffffffffffff),
-                                      UINT64_C(0x8000000000000000),
-                                      UINT64_C(0x5555555555555555),
-                                      UINT64_C(0xaaaaaaaaaaaaaaaa)};
-    uint64_t value = values[diff_next(r) % ARRAY_LEN(values)];
-
-    return diff_chance(r, 30) ? 0 - value : value;
-}
-
-static uint64_t random_value(struct diff_random *r)
-{
-    uint64_t value = diff_next(r);
-
-    switch (diff_next(r) & 3) {
-    case 0: return corner(r);
-    case 1: return value;
-    case 2: return value >> (diff_next(r) & 63);
-    default: return (value & ~UINT64_C(0xff)) | (corner(r) & 0xff);
-    }
-}
-
-/* Eight bytes that are interesting as integers or as floating point. */
-static uint64_t vector_value(struct diff_random *r)
-{
-    static const uint32_t singles[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
-                                       0xff800000, 0x7fc00000, 0x7fa00000, 0x00000001, 0x807fffff,
-                                       0x4f000000, 0xcf000000, 0x3f000001, 0x7f7fffff, 0x41200000};
-    static const uint64_t doubles[] = {0,
-                                       UINT64_C(0x8000000000000000),
-                                       UINT64_C(0x3ff0000000000000),
-                                       UINT64_C(0xbff8000000000000),
-                                       UINT64_C(0x7ff0000000000000),
-                                       UINT64_C(0xfff0000000000000),
-                                       UINT64_C(0x7ff8000000000000),
-                                       UINT64_C(0x7ff4000000000001),
-                                       UINT64_C(1),
-                                       UINT64_C(0x800fffffffffffff),
-                                       UINT64_C(0x41e0000000000000),
-                                       UINT64_C(0xc3e0000000000000),
-                                       UINT64_C(0x7fefffffffffffff),
-                                       UINT64_C(0x4024000000000000)};
-
-    switch (diff_next(r) & 3) {
-    case 0: return random_value(r);
-    case 1: return doubles[diff_next(r) % ARRAY_LEN(doubles)];
-    case 2:
-        return singles[diff_next(r) % ARRAY_LEN(singles)] |
-               (uint64_t)singles[diff_next(r) % ARRAY_LEN(singles)] << 32;
-    default: return diff_next(r);
-    }
-}
-
-void diff_fill(uint64_t seed, uint8_t *data, size_t size)
-{
-    struct diff_random r = {seed * 2 + 1};
-    size_t i;
-    uint64_t value = 0;
-
-    for (i = 0; i + 8 <= size; i += 8) {
-        /* mostly one stride, with interesting values here and there: this runs for every case */
-        value = value * 0x9e3779b97f4a7c15 + r.state;
-        if ((value >> 60) < 3) {
-            uint64_t special = vector_value(&r);
-
-            store_le64(data + i, special);
-        } else {
-            store_le64(data + i, value);
-        }
-    }
-}
-
-void diff_fill_case(const struct diff_case *c, uint8_t *data)
-{
-    uint64_t at = c->patch_at - DIFF_DATA;
-
-    diff_fill(c->memory_seed, data, DIFF_BYTES);
-    if (c->patch_at && at <= DIFF_BYTES - sizeof(c->patch)) {
-        store_le32(data + at, c->patch);
-    }
-}
-
-static void random_st(struct diff_random *r, uint8_t *st)
-{
-    static const uint16_t exponents[] = {0, 0x3fff, 0xbfff, 0x7fff, 0xffff,
-                                         1, 0x401e, 0x403e, 0x8000, 0x4002};
-    uint64_t mantissa = vector_value(r);
-    uint16_t exponent = exponents[diff_next(r) % ARRAY_LEN(exponents)];
-
-    if (exponent & 0x7fff && !diff_chance(r, 10)) {
-        mantissa |= UINT64_C(1) << 63; /* else unnormal: invalid */
-    }
-    memset(st, 0, 16);
-    store_le64(st, mantissa);
-    store_le16(st + 8, exponent);
-}
-
-static void random_fx(struct diff_random *r, uint8_t *fx)
-{
-    static const uint16_t control[] = {0x037f, 0x037f, 0x037f, 0x027f, 0x0f7f,
-                                       0x007f, 0x077f, 0x0b7f, 0x0340, 0x035f};
-    uint16_t status = (uint16_t)(diff_next(r) & 0x7f00);
-    uint32_t mxcsr = 0x1f80;
-    unsigned i;
-
-    memset(fx, 0, DIFF_FX_BYTES);
-    store_le16(fx + FPU_FCW, control[diff_next(r) % ARRAY_LEN(control)]);
-    if (diff_chance(r, 5)) {
-        status |= diff_next(r) & 0x7f;
-    }
-    if (status & ~load_le16(fx + FPU_FCW) & 0x3f) {
-        status |= 0x8080; /* an unmasked exception is pending */
-    }
-    store_le16(fx + FPU_FSW, status);
-    fx[FPU_FTW] = diff_chance(r, 50) ? 0xff : (uint8_t)diff_next(r);
-    if (diff_chance(r, 40)) {
-        mxcsr |= diff_next(r) & 0xe040; /* rounding, FTZ, DAZ */
-    }
-    if (diff_chance(r, 15)) {
-        mxcsr &= ~(uint32_t)(diff_next(r) & 0x1f80); /* unmask */
-    }
-    if (diff_chance(r, 20)) {
-        mxcsr |= diff_next(r) & 0x3f;
-    }
-    store_le32(fx + FPU_MXCSR, mxcsr);
-    store_le32(fx + FPU_MXCSR_MASK, 0xffff);
-    for (i = 0; i < 8; i++) {
-        random_st(r, fx + FPU_ST0 + 16 * i);
-    }
-    for (i = 0; i < 32; i++) {
-        store_le64(fx + FPU_XMM0 + 8 * i, vector_value(r));
-    }
 }
 
 /* --- bytes --- */
@@ -314,7 +167,7 @@ static void put_instruction(struct diff_random *r, struct draft *d, const struct
         put_modrm(r, d, form);
     }
     while (d->len < INSN_LEN_MAX) {
-        uint64_t value = diff_chance(r, 50) ? corner(r) : diff_next(r);
+        uint64_t value = diff_chance(r, 50) ? diff_corner(r) : diff_next(r);
 
         put(d, (unsigned)value & 0xff);
     }
@@ -337,21 +190,23 @@ static unsigned memory_size(const struct insn *insn)
     return 8;
 }
 
-/* Where an operand of `size` bytes shall be. */
-static uint64_t choose_target(struct diff_random *r, unsigned size, unsigned align)
+/* Where an operand of `size` bytes shall be: about each of the region's page boundaries. */
+static uint64_t choose_target(struct diff_random *r, enum diff_place place, unsigned size,
+                              unsigned align)
 {
-    uint64_t end = DIFF_DATA + DIFF_BYTES;
-    uint64_t at = DIFF_DATA + 256 + diff_next(r) % (DIFF_BYTES - 512);
-    unsigned dice = (unsigned)(diff_next(r) % 100);
+    uint64_t base = DIFF_REGION(place), at = base + 256 + diff_dice(r, DIFF_REGION_BYTES - 1024);
+    unsigned dice = diff_dice(r, 100);
 
-    if (dice < 12) {
-        at = DIFF_DATA + 4096 - diff_next(r) % (size + 1); /* across the page boundary */
-    } else if (dice < 16) {
-        at = end - diff_next(r) % (size + 1); /* into nothing */
-    } else if (dice < 18) {
-        at = DIFF_DATA - diff_next(r) % (size + 1);
-    } else if (dice < 22) {
-        at = DIFF_READONLY + diff_next(r) % 4000;
+    if (dice < 30) {
+        at = base + 4096 - diff_dice(r, size + 1); /* into the middle page */
+    } else if (dice < 45) {
+        at = base + 8192 - diff_dice(r, size + 1); /* out of it */
+    } else if (dice < 55) {
+        at = base + 4096 + diff_dice(r, 4096 - 600); /* in it */
+    } else if (dice < 58) {
+        at = base + DIFF_REGION_BYTES - diff_dice(r, size + 1); /* into nothing */
+    } else if (dice < 60) {
+        at = base - diff_dice(r, size + 1);
     }
     if (align && !diff_chance(r, 10)) {
         at &= ~(uint64_t)(align - 1);
@@ -359,14 +214,32 @@ static uint64_t choose_target(struct diff_random *r, unsigned size, unsigned ali
     return at;
 }
 
-/* Let the memory operand be at `target`: by its base, its index, or the displacement. */
-static void aim(struct diff_random *r, struct diff_case *c, uint64_t target)
+static enum diff_place choose_place(struct diff_random *r)
 {
-    const struct insn *insn = &c->insn;
-    uint64_t *gpr = c->start.gpr;
+    static const enum diff_place places[] = {
+        DIFF_PLAIN,    DIFF_PLAIN,    DIFF_PLAIN,  DIFF_PLAIN,  DIFF_PLAIN, DIFF_MISSING,
+        DIFF_READONLY, DIFF_READONLY, DIFF_DEVICE, DIFF_DEVICE, DIFF_CODED, DIFF_CODED};
+
+    return places[diff_dice(r, ARRAY_LEN(places))];
+}
+
+/* --- a case in the making --- */
+
+struct making {
+    struct diff_random *r;
+    struct diff_case *c;
+    enum diff_place place;
+    uint8_t *bytes;
+};
+
+/* Let the memory operand be at `target`: by its base, its index, or the displacement. */
+static void aim(struct making *m, uint64_t target)
+{
+    const struct insn *insn = &m->c->insn;
+    uint64_t *gpr = m->c->start.gpr;
     uint64_t base_seg = insn->has_seg_override && insn->seg == SEG_GS ? DIFF_GS_BASE : 0;
     uint64_t want = target - base_seg - (uint64_t)insn->disp;
-    uint64_t upper = insn->addrsize == 4 && !c->is_compat ? diff_next(r) << 32 : 0;
+    uint64_t upper = insn->addrsize == 4 && !m->c->is_compat ? diff_next(m->r) << 32 : 0;
     uint32_t disp32;
 
     if (insn->base < 16 && insn->index < 16 && insn->base == insn->index) {
@@ -378,11 +251,11 @@ static void aim(struct diff_random *r, struct diff_case *c, uint64_t target)
     } else if (insn->index < 16) {
         gpr[insn->index] = (insn->addrsize == 4 ? (uint32_t)want : want) / insn->scale + upper;
     } else if (insn->disp_len >= 4) {
-        want = target - base_seg - (insn->base == INSN_REG_RIP ? c->start.rip + insn->len : 0);
+        want = target - base_seg - (insn->base == INSN_REG_RIP ? m->c->start.rip + insn->len : 0);
         disp32 = (uint32_t)want;
-        memcpy(c->code + insn->disp_at, &disp32, 4);
+        memcpy(m->bytes + insn->disp_at, &disp32, 4);
         if (insn->disp_len == 8) {
-            memcpy(c->code + insn->disp_at, &want, 8);
+            memcpy(m->bytes + insn->disp_at, &want, 8);
         }
     }
 }
@@ -399,40 +272,49 @@ static bool has_memory(const struct insn *insn)
     return false;
 }
 
-/* Registers that an instruction uses as pointers or counts without naming them. */
-static void set_implied(struct diff_random *r, struct diff_case *c)
+static void set_string(struct making *m)
 {
-    const struct insn *insn = &c->insn;
-    uint64_t *gpr = c->start.gpr;
-    uint64_t upper = insn->addrsize == 4 && !c->is_compat ? diff_next(r) << 32 : 0;
+    struct diff_random *r = m->r;
+    const struct insn *insn = &m->c->insn;
+    uint64_t *gpr = m->c->start.gpr;
+    uint64_t upper = insn->addrsize == 4 && !m->c->is_compat ? diff_next(r) << 32 : 0;
 
-    switch (insn->op) {
-    case INSN_XLAT: gpr[GPR_RBX] = choose_target(r, 1, 0) - (gpr[GPR_RAX] & 0xff); break;
+    gpr[GPR_RSI] = choose_target(r, m->place, 64, 0);
+    gpr[GPR_RDI] = diff_chance(r, 30) ? gpr[GPR_RSI] + diff_next(r) % 33 - 16
+                                      : choose_target(r, m->place, 64, 0);
+    gpr[GPR_RCX] = diff_chance(r, 20) ? 0 : diff_next(r) % 70;
+    if (insn->has_seg_override && insn->seg == SEG_GS) {
+        gpr[GPR_RSI] -= DIFF_GS_BASE;
+    }
+    gpr[GPR_RSI] += upper;
+    gpr[GPR_RDI] += upper;
+    gpr[GPR_RCX] += gpr[GPR_RCX] ? upper : 0; /* vendors differ in what 0 does to the upper half */
+}
+
+/* Registers that an instruction uses as pointers or counts without naming them. */
+static void set_implied(struct making *m)
+{
+    uint64_t *gpr = m->c->start.gpr;
+
+    switch (m->c->insn.op) {
+    case INSN_XLAT:
+        gpr[GPR_RBX] = choose_target(m->r, m->place, 1, 0) - (gpr[GPR_RAX] & 0xff);
+        break;
     case INSN_MASKMOVQ:
-    case INSN_MASKMOVDQU: gpr[GPR_RDI] = choose_target(r, 16, 0); break;
+    case INSN_MASKMOVDQU: gpr[GPR_RDI] = choose_target(m->r, m->place, 16, 0); break;
     case INSN_LEAVE:
-    case INSN_ENTER: gpr[GPR_RBP] = choose_target(r, 8, 0); break;
+    case INSN_ENTER: gpr[GPR_RBP] = choose_target(m->r, m->place, 8, 0); break;
     default: break;
     }
-    if (insn->klass == INSN_CLASS_STRING) {
-        gpr[GPR_RSI] = choose_target(r, 64, 0);
-        gpr[GPR_RDI] =
-            diff_chance(r, 30) ? gpr[GPR_RSI] + diff_next(r) % 33 - 16 : choose_target(r, 64, 0);
-        gpr[GPR_RCX] = diff_chance(r, 20) ? 0 : diff_next(r) % 70;
-        if (insn->has_seg_override && insn->seg == SEG_GS) {
-            gpr[GPR_RSI] -= DIFF_GS_BASE;
-        }
-        gpr[GPR_RSI] += upper;
-        gpr[GPR_RDI] += upper;
-        gpr[GPR_RCX] +=
-            gpr[GPR_RCX] ? upper : 0; /* vendors differ in what 0 does to the upper half */
+    if (m->c->insn.klass == INSN_CLASS_STRING) {
+        set_string(m);
     }
 }
 
 /* Bit strings: the register moves the address, so it stays small. */
-static void set_bit_index(struct diff_random *r, struct diff_case *c)
+static void set_bit_index(struct making *m)
 {
-    const struct insn *insn = &c->insn;
+    const struct insn *insn = &m->c->insn;
     unsigned reg = insn->operand[1].reg;
 
     if (insn->op != INSN_BT && insn->op != INSN_BTS && insn->op != INSN_BTR &&
@@ -441,36 +323,68 @@ static void set_bit_index(struct diff_random *r, struct diff_case *c)
     }
     if (insn->operand[0].kind == INSN_MEM && insn->operand[1].kind == INSN_GPR &&
         reg != insn->base && reg != insn->index) {
-        c->start.gpr[reg] = diff_next(r) % 1024 - 512;
-        if (c->is_compat) {
-            c->start.gpr[reg] &= 0xffffffff;
+        m->c->start.gpr[reg] = diff_next(m->r) % 1024 - 512;
+        if (m->c->is_compat) {
+            m->c->start.gpr[reg] &= 0xffffffff;
         }
     }
 }
 
-/* Random bytes are hardly ever an MXCSR that loads. */
-static void set_mxcsr(struct diff_random *r, struct diff_case *c)
+/* Random bytes are hardly ever an MXCSR that loads: the eight that hold it become a word of the
+ * case, where it does not cross them. */
+static bool set_mxcsr(struct making *m, struct diff_batch *b)
 {
-    if ((c->insn.op == INSN_LDMXCSR || c->insn.op == INSN_FXRSTOR) && diff_chance(r, 85)) {
-        c->patch_at = c->target + (c->insn.op == INSN_FXRSTOR ? FPU_MXCSR : 0);
-        c->patch = (uint32_t)diff_next(r) & 0xffff;
+    struct diff_case *c = m->c;
+    uint64_t at = c->target + (c->insn.op == INSN_FXRSTOR ? FPU_MXCSR : 0);
+    uint64_t offset = (at & ~UINT64_C(7)) - DIFF_REGION(m->place);
+    struct diff_word *word;
+    uint8_t bytes[8];
+
+    if ((c->insn.op != INSN_LDMXCSR && c->insn.op != INSN_FXRSTOR) || !diff_chance(m->r, 85) ||
+        (at & 7) > 4 || offset >= DIFF_REGION_BYTES ||
+        (offset / 4096 == 1 && (m->place == DIFF_MISSING || m->place == DIFF_READONLY))) {
+        return true;
     }
+    word = diff_batch_alloc(b, sizeof(*word));
+    if (!word) {
+        return false;
+    }
+    memcpy(bytes, b->image + offset, 8);
+    store_le32(bytes + (at & 7), (uint32_t)diff_next(m->r) & 0xffff);
+    *word = (struct diff_word){at & ~UINT64_C(7), load_le64(bytes)};
+    c->words = word;
+    c->word_count = 1;
+    return true;
 }
 
-static void random_start(struct diff_random *r, struct diff_case *c)
+/* Mostly within the first page of code; also across to the second, and up to the missing third. */
+static uint64_t choose_rip(struct diff_random *r, unsigned len)
 {
-    struct diff_state *s = &c->start;
+    unsigned dice = diff_dice(r, 100);
+
+    if (dice < 6) {
+        return DIFF_CODE + 4096 - diff_dice(r, len + 1);
+    }
+    if (dice < 9) {
+        return DIFF_CODE + 8192 - 1 - diff_dice(r, len);
+    }
+    return DIFF_CODE + 16 + diff_dice(r, 4000);
+}
+
+static void random_start(struct making *m)
+{
+    struct diff_state *s = &m->c->start;
+    struct diff_random *r = m->r;
     unsigned i;
 
     for (i = 0; i < 16; i++) {
-        s->gpr[i] = random_value(r);
+        s->gpr[i] = diff_value(r);
     }
-    s->gpr[GPR_RSP] = choose_target(r, 8, 8);
-    s->rip = DIFF_CODE + 16 + diff_next(r) % 4000;
+    s->gpr[GPR_RSP] = choose_target(r, m->place, 8, 8);
+    s->rip = choose_rip(r, m->c->insn.len);
     s->rflags =
         FLAG_1 | FLAG_IF | (diff_next(r) & FLAGS_ARITH) | (diff_chance(r, 25) ? FLAG_DF : 0);
-    random_fx(r, s->fx);
-    c->memory_seed = diff_next(r);
+    diff_random_fx(r, s->fx);
 }
 
 static void narrow(struct diff_case *c)
@@ -483,8 +397,18 @@ static void narrow(struct diff_case *c)
     memset(c->start.fx + FPU_XMM0 + 128, 0, 128);
 }
 
-/* What the host's CPU does otherwise than we mean to. */
-static bool is_vendor_matter(const struct insn *insn, bool is_compat)
+/* Not into itself: that may never come to an end. */
+static void lead_away(struct making *m)
+{
+    const struct insn *insn = &m->c->insn;
+
+    if (insn->operand_count && insn->operand[0].kind == INSN_REL &&
+        (uint64_t)insn->imm + insn->len < insn->len) {
+        memset(m->bytes + insn->imm_at, 0x11, insn->imm_len);
+    }
+}
+
+bool diff_is_vendor_matter(const struct insn *insn, bool is_compat)
 {
     /* AMD honours 66 on near branches in 64-bit mode */
     if (!is_compat && insn->has_66) {
@@ -510,37 +434,66 @@ static bool is_vendor_matter(const struct insn *insn, bool is_compat)
     return insn->map == 1 && insn->opcode == 0x0d && insn->modrm >= 0xc0;
 }
 
-bool diff_generate(struct diff_random *r, size_t index, bool is_compat, struct diff_case *ret_case)
+bool diff_draft(struct diff_random *r, size_t row, bool is_compat, uint8_t *bytes,
+                struct insn *ret_insn)
 {
-    const struct row *row = &g_rows[index];
-    enum insn_mode mode = is_compat ? INSN_MODE_32 : INSN_MODE_64;
-    struct diff_case *c = ret_case;
     struct draft d = {.len = 0};
 
-    put_instruction(r, &d, row, is_compat);
-    memset(c, 0, sizeof(*c));
-    memcpy(c->code, d.bytes, INSN_LEN_MAX);
-    if (insn_decode(c->code, INSN_LEN_MAX, mode, &c->insn) != INSN_OK ||
-        c->insn.op != insn_form[row->form].op || is_vendor_matter(&c->insn, is_compat) ||
-        (is_compat && c->insn.addrsize == 2)) {
+    put_instruction(r, &d, &g_rows[row], is_compat);
+    memcpy(bytes, d.bytes, INSN_LEN_MAX);
+    return insn_decode(bytes, INSN_LEN_MAX, is_compat ? INSN_MODE_32 : INSN_MODE_64, ret_insn) ==
+               INSN_OK &&
+           ret_insn->op == insn_form[g_rows[row].form].op &&
+           !diff_is_vendor_matter(ret_insn, is_compat) && !(is_compat && ret_insn->addrsize == 2);
+}
+
+static bool finish(struct making *m, struct diff_batch *b)
+{
+    struct diff_case *c = m->c;
+
+    random_start(m);
+    if (c->is_compat) {
+        narrow(c);
+    }
+    set_implied(m);
+    set_bit_index(m);
+    if (has_memory(&c->insn)) {
+        c->target = choose_target(m->r, m->place, memory_size(&c->insn), c->insn.mem_align);
+        aim(m, c->target);
+        if (!set_mxcsr(m, b)) {
+            return false;
+        }
+    }
+    lead_away(m);
+    if (c->is_compat) {
+        narrow(c);
+    }
+    c->code_at = c->start.rip;
+    c->code_len = c->insn.len;
+    return insn_decode(m->bytes, INSN_LEN_MAX, c->is_compat ? INSN_MODE_32 : INSN_MODE_64,
+                       &c->insn) == INSN_OK;
+}
+
+bool diff_generate(struct diff_random *r, size_t row, bool is_compat, struct diff_batch *b)
+{
+    struct making m = {.r = r, .c = &b->cases[b->count], .place = choose_place(r)};
+    struct diff_case *c = m.c;
+
+    c->is_compat = is_compat;
+    c->form = g_rows[row].form;
+    c->words = NULL;
+    c->word_count = 0;
+    c->target = 0;
+    c->regions = (uint8_t)(1u << m.place);
+    m.bytes = diff_batch_alloc(b, INSN_LEN_MAX + 1);
+    if (!m.bytes || !diff_draft(r, row, is_compat, m.bytes, &c->insn)) {
         return false;
     }
-    c->is_compat = is_compat;
-    c->form = row->form;
-    c->is_repeated = c->insn.klass == INSN_CLASS_STRING && c->insn.rep;
-    random_start(r, c);
-    if (is_compat) {
-        narrow(c);
+    c->is_step = !(c->insn.klass == INSN_CLASS_STRING && c->insn.rep);
+    c->code = m.bytes;
+    if (!finish(&m, b)) {
+        return false;
     }
-    set_implied(r, c);
-    set_bit_index(r, c);
-    if (has_memory(&c->insn)) {
-        c->target = choose_target(r, memory_size(&c->insn), c->insn.mem_align);
-        aim(r, c, c->target);
-        set_mxcsr(r, c);
-    }
-    if (is_compat) {
-        narrow(c);
-    }
-    return insn_decode(c->code, INSN_LEN_MAX, mode, &c->insn) == INSN_OK;
+    b->count++;
+    return true;
 }

@@ -2,43 +2,81 @@
  *
  * Theory of operation.  A child process runs all cases of a batch from within a signal handler: the
  * handler takes the state a case ended with from the signal frame, puts the next case's state
- * there, and returns.  The kernel then loads everything: registers, flags with TF set, code
- * segment, vector state.  After one instruction the trap, or a fault, brings the handler back.
+ * there, and returns.  The kernel then loads everything: registers, flags (with TF set for one
+ * instruction), code segment, vector state.  A trap or a fault brings the handler back.  Memory
+ * that a case changed is noted and put right again, so that nothing is set up twice.
+ *
+ * A case that jumps astray may find a system call: calls from the pages of code are refused by
+ * seccomp.  One that does not end is stopped after some time of its own.
  */
 #include <asm/prctl.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#include "hv/soft/cache/diff.h"
+#include "hv/soft/cache/diff_int.h"
 #include "hv/soft/cpu/vcpu.h"
 
 #define CS_32       0x23u /* user code segments of Linux */
 #define CS_64       0x33u
 #define DS_USER     0x2bu
-#define CODE_BYTES  4096u
 #define STACK_BYTES 65536u
+#define CASE_US     1000 /* of CPU time, for a case that is not one instruction */
 
-struct batch {
-    size_t count;
-    volatile size_t at; /* case that runs */
-    bool is_running;
-    struct diff_case *cases;
-    struct diff_result *results;
-};
-
-static struct batch *g_batch; /* the child's */
+static struct diff_batch *g_batch; /* the child's */
 
 /* Order of gregs for our numbering of registers. */
 static const int greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
                                 REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
                                 REG_R12, REG_R13, REG_R14, REG_R15};
+
+static uint8_t *memory(uint64_t at)
+{
+    return (uint8_t *)(uintptr_t)at;
+}
+
+static bool is_there(enum diff_place place, unsigned page)
+{
+    return place != DIFF_MISSING || page != 1;
+}
+
+/* Branches are stopped by a trap, which costs much in a virtual machine; all else by the HLT behind
+ * it. */
+static bool needs_trap(const struct diff_case *c)
+{
+    return c->is_step && c->insn.klass == INSN_CLASS_INT && c->insn.op >= INSN_JMP &&
+           c->insn.op <= INSN_JRCXZ;
+}
+
+/* --- a case ends --- */
+
+static int code_byte(uint64_t rip)
+{
+    return rip - DIFF_CODE < DIFF_CODE_BYTES ? *memory(rip) : -1;
+}
+
+static void take_memory(const struct diff_batch *b, const struct diff_case *c,
+                        struct diff_result *r)
+{
+    for (unsigned place = 0; place < DIFF_PLACES; place++) {
+        for (unsigned page = 0; page < DIFF_PAGES && c->regions >> place & 1; page++) {
+            uint64_t at = DIFF_REGION(place) + page * 4096u;
+
+            if (is_there((enum diff_place)place, page)) {
+                diff_take_page(r, b->image + page * 4096u, memory(at), at);
+            }
+        }
+    }
+}
 
 static void take_result(const struct diff_case *c, struct diff_result *r, const ucontext_t *uc)
 {
@@ -51,13 +89,25 @@ static void take_result(const struct diff_case *c, struct diff_result *r, const 
     r->end.rip = (uint64_t)g[REG_RIP];
     r->end.rflags = (uint64_t)g[REG_EFL];
     memcpy(r->end.fx, uc->uc_mcontext.fpregs, DIFF_FX_BYTES);
-    memcpy(r->memory, (const void *)(uintptr_t)DIFF_DATA, DIFF_BYTES);
     r->vector = (int)g[REG_TRAPNO];
     r->error = (uint32_t)g[REG_ERR];
     r->cr2 = (uint64_t)g[REG_CR2];
-    if (r->vector == EXC_DB || (r->vector == EXC_BP && c->is_repeated)) {
-        r->vector = -1;
-        r->end.rip -= c->is_repeated;
+    if (r->vector == EXC_DB && needs_trap(c)) {
+        r->vector = DIFF_NONE;
+    } else {
+        diff_settle(c, r, code_byte(r->end.rip));
+    }
+}
+
+/* --- a case begins --- */
+
+static void load_memory(const struct diff_case *c)
+{
+    for (unsigned i = 0; i < c->code_len && c->code_at + i < DIFF_CODE + DIFF_CODE_BYTES; i++) {
+        *memory(c->code_at + i) = c->code[i];
+    }
+    for (unsigned i = 0; i < c->word_count; i++) {
+        memcpy(memory(c->words[i].at), &c->words[i].value, 8);
     }
 }
 
@@ -65,19 +115,16 @@ static void load_case(const struct diff_case *c, ucontext_t *uc)
 {
     greg_t *g = uc->uc_mcontext.gregs;
     uint8_t *fx = (uint8_t *)uc->uc_mcontext.fpregs;
-    uint8_t *code = (uint8_t *)(uintptr_t)c->start.rip;
     uint64_t selectors = (uint64_t)g[REG_CSGSFS];
     uint64_t header;
     unsigned i;
 
-    memcpy(code, c->code, c->insn.len);
-    code[c->insn.len] = 0xcc;
-    diff_fill_case(c, (uint8_t *)(uintptr_t)DIFF_DATA);
+    load_memory(c);
     for (i = 0; i < 16; i++) {
         g[greg_of[i]] = (greg_t)c->start.gpr[i];
     }
     g[REG_RIP] = (greg_t)c->start.rip;
-    g[REG_EFL] = (greg_t)(c->start.rflags | (c->is_repeated ? 0 : FLAG_TF));
+    g[REG_EFL] = (greg_t)(c->start.rflags | (needs_trap(c) ? FLAG_TF : 0));
     selectors = (selectors & ~UINT64_C(0xffff)) | (c->is_compat ? CS_32 : CS_64);
     g[REG_CSGSFS] = (greg_t)selectors;
     /* Bytes 464 to 511 tell the kernel that an XSAVE image follows: they stay. */
@@ -87,53 +134,112 @@ static void load_case(const struct diff_case *c, ucontext_t *uc)
     memcpy(fx + DIFF_FX_BYTES, &header, sizeof(header));
 }
 
+static void end_case(struct diff_batch *b, int sig, const ucontext_t *uc)
+{
+    struct diff_case *c = &b->cases[b->at];
+    struct diff_result *r = &b->native[b->at];
+
+    r->word_count = 0;
+    take_memory(b, c, r);
+    take_result(c, r, uc);
+    if (sig == SIGVTALRM) {
+        r->vector = DIFF_TIMEOUT;
+    } else if (sig == SIGSYS) {
+        r->vector = DIFF_SYSCALL;
+    }
+    if (c->is_step) {
+        for (unsigned i = 0; i < c->code_len && c->code_at + i < DIFF_CODE + DIFF_CODE_BYTES; i++) {
+            *memory(c->code_at + i) = DIFF_STOP;
+        }
+    } else {
+        memset(memory(DIFF_CODE), DIFF_STOP, DIFF_CODE_BYTES);
+    }
+    b->at++;
+}
+
 static void on_signal(int sig, siginfo_t *info, void *context)
 {
-    struct batch *b = g_batch;
-    ucontext_t *uc = context;
+    static const struct itimerval timer = {.it_value.tv_usec = CASE_US};
+    struct diff_batch *b = g_batch;
 
-    (void)sig;
     (void)info;
+    if (sig == SIGVTALRM && b->is_running && b->cases[b->at].is_step) {
+        return; /* meant for one before */
+    }
     if (b->is_running) {
-        take_result(&b->cases[b->at], &b->results[b->at], uc);
-        b->at++;
+        end_case(b, sig, context);
     }
     if (b->at == b->count) {
         _exit(0);
     }
     b->is_running = true;
-    load_case(&b->cases[b->at], uc);
+    load_case(&b->cases[b->at], context);
+    if (!b->cases[b->at].is_step) {
+        (void)setitimer(ITIMER_VIRTUAL, &timer, NULL);
+    }
 }
 
-static void *map_at(uint64_t at, size_t size, int prot)
+/* --- the child --- */
+
+static bool map_at(uint64_t at, size_t size, int prot)
 {
-    return mmap((void *)(uintptr_t)at, size, prot,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+    return mmap(memory(at), size, prot,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1,
+                0) != MAP_FAILED;
 }
 
-static bool prepare_memory(void)
+static bool prepare_memory(const struct diff_batch *b)
 {
-    void *readonly = map_at(DIFF_READONLY, 4096, PROT_READ | PROT_WRITE);
-
-    if (readonly == MAP_FAILED ||
-        map_at(DIFF_DATA, DIFF_BYTES, PROT_READ | PROT_WRITE) == MAP_FAILED ||
-        map_at(DIFF_CODE, CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC) == MAP_FAILED) {
+    if (!map_at(DIFF_CODE, DIFF_CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC)) {
         return false;
     }
-    diff_fill(1, readonly, 4096);
-    return mprotect(readonly, 4096, PROT_READ) == 0;
+    memset(memory(DIFF_CODE), DIFF_STOP, DIFF_CODE_BYTES);
+    for (unsigned place = 0; place < DIFF_PLACES; place++) {
+        uint8_t *region = memory(DIFF_REGION(place));
+
+        if (!map_at(DIFF_REGION(place), DIFF_REGION_BYTES, PROT_READ | PROT_WRITE)) {
+            return false;
+        }
+        memcpy(region, b->image, DIFF_REGION_BYTES);
+        if (place == DIFF_MISSING && munmap(region + 4096, 4096) != 0) {
+            return false;
+        }
+        if (place == DIFF_READONLY && mprotect(region + 4096, 4096, PROT_READ) != 0) {
+            return false;
+        }
+    }
+    return true;
 }
 
-static _Noreturn void child(struct batch *b)
+/* Calls from the pages of code become SIGSYS. */
+static void refuse_calls(void)
 {
-    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer)),
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (uint32_t)DIFF_CODE, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JGT | BPF_K, (uint32_t)DIFF_CODE + DIFF_CODE_BYTES, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP),
+    };
+    struct sock_fprog program = {.len = sizeof(filter) / sizeof(filter[0]), .filter = filter};
+
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0) {
+        (void)prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+    }
+}
+
+static _Noreturn void child(struct diff_batch *b)
+{
+    static const int signals[] = {SIGTRAP, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGSYS, SIGVTALRM};
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     stack_t stack = {.ss_size = STACK_BYTES};
     unsigned i;
 
     stack.ss_sp =
         mmap(NULL, STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (stack.ss_sp == MAP_FAILED || !prepare_memory() || sigaltstack(&stack, NULL) != 0) {
+    if (stack.ss_sp == MAP_FAILED || !prepare_memory(b) || sigaltstack(&stack, NULL) != 0) {
         _exit(1);
     }
     (void)sigfillset(&action.sa_mask);
@@ -144,13 +250,14 @@ static _Noreturn void child(struct batch *b)
     /* 32-bit code uses the data segments. */
     __asm__ volatile("movl %0, %%ds; movl %0, %%es" : : "r"(DS_USER));
     g_batch = b;
-    (void)alarm(60);
+    (void)alarm(120);
+    refuse_calls();
     (void)raise(SIGTRAP);
     _exit(2);
 }
 
 /* Run from b->at on until the end or the death of the child. */
-static int run_child(struct batch *b)
+static int run_child(struct diff_batch *b)
 {
     pid_t pid = fork();
     int status;
@@ -170,28 +277,17 @@ static int run_child(struct batch *b)
     return 0;
 }
 
-int diff_run_native(const struct diff_case *cases, struct diff_result *ret_results, size_t count)
+int diff_run_native(struct diff_batch *b)
 {
-    size_t case_bytes = count * sizeof(*cases), result_bytes = count * sizeof(*ret_results);
-    size_t bytes = sizeof(struct batch) + case_bytes + result_bytes + 128;
-    struct batch *b = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     int r = 0;
 
-    if (b == MAP_FAILED) {
-        return -errno;
-    }
-    b->count = count;
-    b->results = (struct diff_result *)(void *)((uint8_t *)b + 128);
-    b->cases = (struct diff_case *)(void *)(b->results + count);
-    memcpy(b->cases, cases, case_bytes);
-    while (r == 0 && b->at < count) {
+    b->at = 0;
+    while (r == 0 && b->at < b->count) {
         b->is_running = false;
         r = run_child(b);
-        if (r == 0 && b->at < count) {
-            b->results[b->at++].vector = -2;
+        if (r == 0 && b->at < b->count) {
+            b->native[b->at++].vector = DIFF_DIED;
         }
     }
-    memcpy(ret_results, b->results, result_bytes);
-    (void)munmap(b, bytes);
     return r;
 }

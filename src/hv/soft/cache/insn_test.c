@@ -327,3 +327,16 @@ TEST(cache, vector_instructions_obey_cr0_cr4_and_alignment)
     CHECK_INT(run(&vm), -1);
     finish(&vm);
 }
+
+/* The thread may have computed something of its own since; cmpps never is inexact. */
+TEST(cache, flags_of_the_hosts_mxcsr_do_not_leak_into_the_guest)
+{
+    struct soft_vm vm;
+
+    START(&vm, 0x0f, 0xc2, 0xc1, 0x00, 0xf4); /* cmpps xmm0, xmm1, 0; hlt */
+    fpu_reset(vm.v);
+    __asm__ volatile("ldmxcsr %0" : : "m"((const uint32_t){0x1fa0}));
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(load_le32(vm.v->xsave + FPU_MXCSR), 0x1f80);
+    finish(&vm);
+}

@@ -14,6 +14,8 @@
 #define DR6_BS          UINT64_C(0x4000)
 #define LOOKUP_DISABLED UINT64_MAX /* no entry has this tag */
 
+#define HOST_FLAGS_UNKNOWN 0x3fu /* any of MXCSR's flags may be set */
+
 /* A crossing block is the right one only if the second page is still the same. */
 static bool is_current(struct vcpu *v, const struct block *b, uint64_t la)
 {
@@ -140,7 +142,13 @@ static void remember(struct vcpu *v, struct block *b)
     }
 }
 
-void code_step(struct vcpu *v)
+/* Since code ran here last, this thread may have computed with floating point. */
+static void forget_host_flags(struct vcpu *v)
+{
+    v->host_mxcsr_flags = HOST_FLAGS_UNKNOWN;
+}
+
+static void step(struct vcpu *v)
 {
     const struct block *b;
 
@@ -156,6 +164,12 @@ void code_step(struct vcpu *v)
     code_new_tag(v);
 }
 
+void code_step(struct vcpu *v)
+{
+    forget_host_flags(v);
+    step(v);
+}
+
 /* SDM volume 3, 17.3.1.4: the trap follows the instruction that began with TF set; MOV SS delays
  * it, and what enters the kernel by clearing TF leaves it behind. */
 static void step_with_trap(struct vcpu *v)
@@ -163,7 +177,7 @@ static void step_with_trap(struct vcpu *v)
     bool was_stepping = vcpu_has_flag(v, FLAG_TF);
     uint8_t old_cpl = v->cpl;
 
-    code_step(v);
+    step(v);
     if (was_stepping && !(v->shadow & 2) && !v->broken &&
         (vcpu_has_flag(v, FLAG_TF) || v->cpl >= old_cpl)) {
         v->shadow = 0;
@@ -194,6 +208,7 @@ void code_run(struct vcpu *v)
 {
     unsigned gates = event_gates(v);
 
+    forget_host_flags(v);
     forget_branch(v);
     code_new_tag(v);
     for (;;) {

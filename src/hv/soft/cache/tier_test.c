@@ -532,6 +532,7 @@ TEST(tier, the_tests_of_the_interpreter_pass_translated)
         (void)setenv("EC1_TIER_AGAIN", "1", 1);
         (void)setenv("EC1_SOFT_TIER", "eager", 1);
         (void)setenv("EC1_DIFF_CASES", "100", 1);
+        (void)setenv("EC1_SEQ_CASES", "100", 1);
         (void)setenv("EC1_TIER_PROGRAMS", "100", 1);
         (void)execl(self, self, (char *)NULL);
         _exit(127);
