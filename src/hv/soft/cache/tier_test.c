@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "hv/soft/cache/code_int.h"
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/regs.h"
@@ -139,6 +140,34 @@ static const struct pattern patterns[] = {
     {.is_0f = true, .prefix = 0xf3, .first = 0x6f, .count = 2, .step = 16, .flags = VECTOR},
     {.is_0f = true, .prefix = 0x66, .first = 0xef, .count = 1, .flags = VECTOR | REG_ONLY},
     {.is_0f = true, .prefix = 0x66, .first = 0x6e, .count = 2, .step = 16, .flags = VECTOR},
+    {.is_0f = true, .first = 0x10, .count = 2, .step = 1, .flags = VECTOR},
+    {.is_0f = true, .first = 0x28, .count = 2, .step = 1, .flags = VECTOR},
+    {.is_0f = true, .first = 0x54, .count = 12, .step = 1, .flags = VECTOR | REG_ONLY},
+    {.is_0f = true, .prefix = 0xf2, .first = 0x2a, .count = 1, .flags = VECTOR},
+    {.is_0f = true, .prefix = 0xf2, .first = 0x2c, .count = 2, .step = 1, .flags = VECTOR},
+    {.is_0f = true, .prefix = 0x66, .first = 0x2e, .count = 2, .step = 1, .flags = VECTOR},
+    {.is_0f = true, .prefix = 0xf2, .first = 0x51, .count = 1, .flags = VECTOR},
+    {.is_0f = true, .prefix = 0xf3, .first = 0x58, .count = 8, .step = 1, .flags = VECTOR},
+    {.is_0f = true,
+     .prefix = 0x66,
+     .first = 0x60,
+     .count = 14,
+     .step = 1,
+     .flags = VECTOR | REG_ONLY},
+    {.is_0f = true, .prefix = 0x66, .first = 0xd4, .count = 2, .step = 1, .flags = VECTOR},
+    {.is_0f = true, .prefix = 0x66, .first = 0xd7, .count = 1, .flags = VECTOR | REG_ONLY},
+    {.is_0f = true,
+     .prefix = 0x66,
+     .first = 0x70,
+     .count = 1,
+     .imm = IMM_BYTE,
+     .flags = VECTOR | REG_ONLY},
+    {.is_0f = true,
+     .first = 0xae,
+     .count = 1,
+     .flags = VECTOR | DIGITS | MEM_ONLY,
+     .digit = 2,
+     .digits = 2},
 };
 
 static unsigned pick_value(struct program *p, bool low_only)
@@ -375,7 +404,10 @@ static void load(struct soft_vm *vm, const struct program *source, bool is_user)
     for (unsigned i = 0; i < DATA_BYTES; i += 8) {
         soft_vm_poke(vm, DATA + i, next(&p));
     }
-    memset(v->xsave + FPU_XMM0, (int)dice(&p, 256), 256);
+    for (unsigned i = 0; i < 256; i += 8) {
+        store_le64(v->xsave + FPU_XMM0 + i, next(&p));
+    }
+    store_le32(v->xsave + FPU_MXCSR, (uint32_t)(next(&p) & 0xffff) | (dice(&p, 8) ? 0x1f80 : 0));
 }
 
 /* The exception that ended it, or -1. */

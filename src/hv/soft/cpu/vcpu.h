@@ -174,6 +174,7 @@ struct vcpu {
                       * bit 0 = OF */
     uint32_t pause_count;     /* PAUSE instructions executed */
     uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR */
+    uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
     bool code_hit; /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
@@ -206,8 +207,9 @@ struct vcpu {
     bool wait_for_sipi;
     uint8_t sipi_vector;
 
-    /* Vector and x87 state, standard XSAVE layout.  ref/native.c loads what an instruction needs.
-     */
+    /* Vector and x87 state, standard XSAVE layout.  ref/native.c loads what an instruction needs;
+     * translated code keeps vector registers in the host's (vec_live) and puts them here before
+     * any C code runs. */
     uint8_t xsave[SOFT_XSAVE_BYTES] __attribute__((aligned(64)));
 
     /* Where vcpu_raise() goes: set by the run loop before each stretch of execution. */

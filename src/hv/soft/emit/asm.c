@@ -33,6 +33,9 @@ static void opcode_with_rex(struct asm_buf *a, unsigned size, uint32_t opcode, u
     if (opcode & 0xff00) {
         ASM(a, 0x0f);
     }
+    if ((opcode & 0xff00) > ASM_0F) {
+        ASM(a, (uint8_t)(opcode >> 8));
+    }
     ASM(a, (uint8_t)opcode);
 }
 

@@ -34,8 +34,10 @@ struct asm_buf {
     bool is_full;
 };
 
-/* An opcode: its byte, ASM_0F before it, a prefix (LOCK, F2, F3) << 16. */
+/* An opcode: its byte, its map, a prefix (LOCK, 66, F2, F3) << 16. */
 #define ASM_0F        0x0f00u
+#define ASM_0F38      0x3800u
+#define ASM_0F3A      0x3a00u
 #define ASM_PREFIX(p) ((uint32_t)(p) << 16)
 /* Registers 4 to 7 of a byte instruction are SPL to DIL, not AH to BH. */
 #define ASM_REX UINT32_C(0x1000000)

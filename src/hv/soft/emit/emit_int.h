@@ -29,7 +29,9 @@ struct emit_cache {
     const uint8_t *leave_entry;           /* T1 = the block to enter */
     const uint8_t *leave_miss;            /* T1 = target of an indirect branch */
     const uint8_t *run_ops;               /* called; T1 = ops, T2 = their block */
-    bool has_bmi2;                        /* the host's CPU */
+    /* called; vector.c says what they do */
+    const uint8_t *vec_park, *vec_load, *vec_reload;
+    bool has_bmi2; /* the host's CPU */
 };
 
 /* Where the arithmetic flags are. */
@@ -68,6 +70,8 @@ struct slow {
     const uint8_t *resume; /* NULL: leave */
     const struct op *ops;
     bool restore_flags;
+    bool is_vec_load; /* load vector state; `ops` is where to leave if that must not be */
+    bool reload_vec;
 };
 
 /* The operand of a checked access: [base + index + disp]; index may be HOST_NONE. */
@@ -90,6 +94,7 @@ struct translation {
     bool is_live;        /* are the flags read after this instruction? */
     bool is_live_in;     /* at the start of the block? */
     bool is_end;         /* nothing follows */
+    bool has_vec;        /* vector state is surely in the host's registers */
     bool has_failed;     /* no memory */
     struct host_mem mem; /* of the access that was checked last */
     struct slow slow[SLOW_MAX * 2];
@@ -150,6 +155,8 @@ void emit_address(struct translation *t, const struct insn *insn, unsigned size,
 bool emit_lower_int(struct translation *t, const struct insn *insn);
 bool emit_lower_stack(struct translation *t, const struct insn *insn);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
+bool emit_lower_div(struct translation *t, const struct insn *insn);
+bool emit_lower_simd(struct translation *t, const struct insn *insn);
 
 bool emit_is_branch(const struct insn *insn);
 
@@ -159,6 +166,14 @@ void emit_front(struct translation *t);
 /* Leave the block for `to` by a jump that can be patched (asm_jump()). */
 void emit_exit(struct translation *t, uint8_t opcode, uint64_t to);
 void emit_forget_indirect(struct vcpu *v);
+
+/* vector.c: the guest's vector state in the host's registers. */
+void emit_vec_park_stub(struct emit_cache *e); /* needed by all that leave, */
+void emit_vec_load_stub(struct emit_cache *e); /* leaves itself */
+/* Before any C code: put it where C looks for it.  Destroys EFLAGS. */
+void emit_vec_park(struct emit_cache *e);
+/* Before an instruction that needs it there, and uses flags so. */
+void emit_vec_need(struct translation *t, struct flags_use use);
 
 /* stubs.c */
 int emit_stubs(struct emit_cache *e);

@@ -56,6 +56,8 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_STC:
     case INSN_CMC:
     case INSN_SAHF: return (struct flags_use){READS_ALL, true};
+    case INSN_DIV: /* lower_div.c looks after them */
+    case INSN_IDIV:
     case INSN_NOT:
     case INSN_MOV:
     case INSN_MOVZX:
@@ -86,11 +88,27 @@ static struct flags_use int_use(const struct insn *insn)
     }
 }
 
+static struct flags_use simd_use(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_COMISS:
+    case INSN_COMISD:
+    case INSN_UCOMISS:
+    case INSN_UCOMISD:
+    case INSN_PTEST:
+    case INSN_PCMPESTRI:
+    case INSN_PCMPESTRM:
+    case INSN_PCMPISTRI:
+    case INSN_PCMPISTRM: return (struct flags_use){READS_NONE, true};
+    default: return (struct flags_use){READS_NONE, false};
+    }
+}
+
 struct flags_use emit_flags_use(const struct insn *insn)
 {
     switch ((enum insn_class)insn->klass) {
     case INSN_CLASS_INT: return int_use(insn);
-    case INSN_CLASS_SIMD: return (struct flags_use){READS_NONE, false};
+    case INSN_CLASS_SIMD: return simd_use(insn);
     case INSN_CLASS_STRING:
         if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS) {
             return (struct flags_use){READS_NONE, false};
@@ -98,8 +116,12 @@ struct flags_use emit_flags_use(const struct insn *insn)
         break;
     case INSN_CLASS_SYSTEM:
     case INSN_CLASS_X87:
-    case INSN_CLASS_AVX:
-    case INSN_CLASS_FPSTATE: break;
+    case INSN_CLASS_AVX: break;
+    case INSN_CLASS_FPSTATE:
+        if (insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR) {
+            return (struct flags_use){READS_NONE, false};
+        }
+        break;
     }
     return (struct flags_use){READS_ALL, false};
 }
@@ -119,6 +141,14 @@ void emit_flags_save(struct translation *t)
         emit_flags_save_all(t->a);
         t->flags = FLAGS_BOTH;
     }
+}
+
+void emit_flags_give_up(struct translation *t, struct flags_use use)
+{
+    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
+        emit_flags_save(t);
+    }
+    t->flags = FLAGS_SAVED;
 }
 
 void emit_flags_load_all(struct asm_buf *a)
@@ -145,12 +175,4 @@ void emit_flags_need(struct translation *t, enum flags_read read)
         asm_rm(t->a, 2, ASM_0F | 0xba, 4, HOST_VCPU, offsetof(struct vcpu, aflags));
         ASM(t->a, 8); /* bt word [aflags], 8 */
     }
-}
-
-void emit_flags_give_up(struct translation *t, struct flags_use use)
-{
-    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
-        emit_flags_save(t);
-    }
-    t->flags = FLAGS_SAVED;
 }

@@ -72,8 +72,11 @@ static void push_pop(struct asm_buf *a, uint8_t opcode, unsigned reg)
     ASM(a, (uint8_t)(opcode + (reg & 7)));
 }
 
-static void spill(struct asm_buf *a)
+static void spill(struct emit_cache *e)
 {
+    struct asm_buf *a = &e->buf;
+
+    emit_vec_park(e);
     for (unsigned g = 0; g < GPR_COUNT; g++) {
         if (emit_host_reg(g) != HOST_NONE) {
             asm_store(a, emit_host_reg(g), HOST_VCPU, 8u * g);
@@ -113,12 +116,13 @@ static void return_stub(struct asm_buf *a)
     ASM(a, 0xc3);
 }
 
-static void run_stub(struct asm_buf *a)
+static void run_stub(struct emit_cache *e)
 {
+    struct asm_buf *a = &e->buf;
     uint8_t *left;
 
     asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
-    spill(a);
+    spill(e);
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: behind a return address */
     asm_mov(a, HOST_RDI, HOST_VCPU);
     asm_mov(a, HOST_RSI, HOST_T1);
@@ -135,10 +139,12 @@ static void run_stub(struct asm_buf *a)
 }
 
 /* v->rip = T2; nothing to go on with. */
-static void leave_to_rip(struct asm_buf *a)
+static void leave_to_rip(struct emit_cache *e)
 {
+    struct asm_buf *a = &e->buf;
+
     asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, rip));
-    spill(a);
+    spill(e);
     asm_mov_imm(a, HOST_RAX, 0);
     return_stub(a);
 }
@@ -149,7 +155,7 @@ static void leave_stubs(struct emit_cache *e)
 
     e->leave_op = a->at;
     asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
-    spill(a);
+    spill(e);
     asm_mov(a, HOST_RAX, HOST_T1);
     return_stub(a);
     e->leave_site_with_flags = a->at;
@@ -157,15 +163,15 @@ static void leave_stubs(struct emit_cache *e)
     e->leave_site = a->at;
     asm_store(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, site));
     asm_load(a, HOST_T2, HOST_T1, offsetof(struct emit_site, rip));
-    leave_to_rip(a);
+    leave_to_rip(e);
     e->leave_entry = a->at;
     asm_load(a, HOST_T2, HOST_T1, offsetof(struct block, rip));
-    leave_to_rip(a);
+    leave_to_rip(e);
     e->leave_miss = a->at;
     asm_rm(a, 1, 0xc6, 0, HOST_VCPU, offsetof(struct vcpu, has_missed));
     ASM(a, 1);
     asm_mov(a, HOST_T2, HOST_T1);
-    leave_to_rip(a);
+    leave_to_rip(e);
 }
 
 const void *emit_executable(const struct emit_cache *e, const uint8_t *at)
@@ -179,9 +185,11 @@ int emit_stubs(struct emit_cache *e)
 
     e->enter = (emit_enter_fn)(uintptr_t)emit_executable(e, a->at);
     enter_stub(a);
+    emit_vec_park_stub(e);
     e->run_ops = a->at;
-    run_stub(a);
+    run_stub(e);
     leave_stubs(e);
+    emit_vec_load_stub(e);
     e->first = (size_t)(a->at - a->start);
     return a->is_full ? -ENOSPC : 0;
 }

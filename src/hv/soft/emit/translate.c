@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "hv/soft/emit/emit_int.h"
+#include "hv/soft/ref/lower.h"
 
 #define JMP  0xe9
 #define CALL 0xe8
@@ -82,15 +83,17 @@ static void run_here(struct translation *t, struct flags_use use)
         emit_flags_save(t);
     }
     t->flags = FLAGS_SAVED;
+    t->has_vec = false;
     to_stub(t->a, CALL, t->e->run_ops, ops, t->block);
 }
 
 static void finish_slow(struct translation *t, unsigned first)
 {
     for (unsigned i = first; i < t->slow_count; i++) {
-        if (!t->is_end) {
+        if (!t->is_end && !t->slow[i].is_vec_load) {
             t->slow[i].resume = t->a->at;
             t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
+            t->slow[i].reload_vec = t->has_vec;
         }
     }
 }
@@ -102,11 +105,20 @@ static void emit_slow(struct translation *t, const struct slow *s)
         to_stub(t->cold, JMP, t->e->leave_op, s->ops, t->block);
         return;
     }
-    to_stub(t->cold, CALL, t->e->run_ops, s->ops, t->block);
+    to_stub(t->cold, CALL, s->is_vec_load ? t->e->vec_load : t->e->run_ops, s->ops, t->block);
+    if (s->reload_vec) {
+        asm_jump_to(t->cold, CALL, t->e->vec_reload);
+    }
     if (s->restore_flags) {
         emit_flags_load_all(t->cold);
     }
     asm_jump_to(t->cold, JMP, s->resume);
+}
+
+/* Does the interpreter raise #UD here, because the host or the guest's CPUID has no such thing? */
+static bool is_undefined(const struct translation *t)
+{
+    return t->op_count && ref_is_fault(t->ops == t->block->op ? t->block->first : t->ops->fn);
 }
 
 /* What may stand within a block, asked in this order; operations are of one class each. */
@@ -115,6 +127,8 @@ static bool lower_plain(struct translation *t, const struct insn *insn)
     static bool (*const lowerings[])(struct translation * t, const struct insn *insn) = {
         emit_lower_int,
         emit_lower_stack,
+        emit_lower_simd,
+        emit_lower_div,
     };
 
     for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {
@@ -141,6 +155,8 @@ static void lower_one(struct work *w, unsigned i)
         }
     } else if (!t->op_count || t->ops->len != insn->len) {
         t->has_failed = true; /* cannot be: the block was made from these bytes */
+    } else if (is_undefined(t)) {
+        leave_here(t);
     } else if (!lower_plain(t, insn)) {
         bool is_fused = is_last && t->block->has_links &&
                         t->ops + t->op_count == t->block->op + t->block->op_count - 2;

@@ -160,6 +160,11 @@ void ref_lower_fault(struct lower *lw, enum exc_vector vector)
     lw->is_closed = true;
 }
 
+bool ref_is_fault(op_fn fn)
+{
+    return fn == raise_fault;
+}
+
 /* Does it surely leave the block?  What only may (MOV CR3) says so when it runs. */
 static bool system_ends(const struct insn *insn)
 {

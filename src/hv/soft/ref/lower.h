@@ -32,5 +32,7 @@ struct lower {
 void ref_lower(struct lower *lw, const struct insn *insn);
 /* An instruction that cannot be decoded: raises `vector` when executed. */
 void ref_lower_fault(struct lower *lw, enum exc_vector vector);
+/* Does an op with this handler only raise? */
+bool ref_is_fault(op_fn fn);
 /* The block ends here without a branch: go on at lw->next_rip. */
 void ref_lower_end(struct lower *lw);
