@@ -273,6 +273,7 @@ def cpu_model():
 def main():
     args = parse(sys.argv[1:])
     load = os.getloadavg()[0]
+    soft_vm.be_prompt()
     with tempfile.TemporaryDirectory(prefix="ec1-bench-", dir="/tmp") as folder:
         bench = Bench(args, pathlib.Path(folder))
         bench.measure()
