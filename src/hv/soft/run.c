@@ -22,6 +22,9 @@ enum turn { TURN_AGAIN, TURN_KICKED, TURN_TRIPLE_FAULT, TURN_BROKEN };
 
 static uint32_t take_bits(struct vcpu *v, uint32_t bits)
 {
+    if (!(vcpu_poll(v) & bits)) { /* the usual case, without a locked instruction */
+        return 0;
+    }
     return atomic_fetch_and_explicit(&v->poll, ~bits, memory_order_acq_rel) & bits;
 }
 
@@ -73,12 +76,14 @@ static void deliver_event(struct soft_vcpu *s)
         ref_deliver_nmi(v);
         return;
     }
-    if (!vcpu_has_flag(v, FLAG_IF)) {
-        (void)take_bits(v, POLL_IRQ); /* code_run() comes back when IF is set */
-        lapic_sync(&s->lapic);
+    if (!(take_bits(v, POLL_IRQ) | (uint32_t)v->irq_held)) {
+        return; /* whatever makes an interrupt deliverable sets POLL_IRQ */
+    }
+    v->irq_held = !vcpu_has_flag(v, FLAG_IF);
+    if (v->irq_held) {
+        lapic_sync(&s->lapic); /* code_run() comes back when IF is set */
         return;
     }
-    (void)take_bits(v, POLL_IRQ);
     vector = lapic_take(&s->lapic);
     if (vector >= 0) {
         v->halted = 0;

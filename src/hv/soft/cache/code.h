@@ -14,8 +14,8 @@
  * code_run() executes until, at an instruction boundary,
  *   - v->poll != 0 (looked at before the first instruction and at every block end), or
  *   - v->halted, v->triple_fault or v->broken is set, or
- *   - RFLAGS.IF went from 0 to 1, or NMIs became unblocked: the caller must look for a pending
- *     event again, even if it had cleared POLL_IRQ while interrupts were disabled.
+ *   - RFLAGS.IF is set and v->irq_held, which the caller sets when it clears POLL_IRQ while
+ *     interrupts are disabled, or NMIs became unblocked: it must look for a pending event again.
  * It never returns inside an interrupt shadow: after STI or MOV SS it executes the next instruction
  * first, whatever poll says.  A guest exception leaves it through v->unwind with v->rip at the
  * faulting instruction (traps: at the next one) and v->shadow cleared.

@@ -37,7 +37,6 @@ struct code_cache {
     uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
     uint64_t last_gen;
     uint32_t last_page_id;
-    uint64_t map_gen[2]; /* v->map_gen outside and at CPL 3 */
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
@@ -46,11 +45,8 @@ struct code_cache {
 };
 
 /* index.c */
-uint32_t code_mode_key(const struct vcpu *v);
 /* Links and lookup entries made under the old generations do not count any more. */
 void code_new_map(struct vcpu *v, bool is_user_only);
-/* v->map_gen and v->rip_tag for the present mode and privilege. */
-void code_new_tag(struct vcpu *v);
 void code_new_blocks(struct vcpu *v);
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key);
 void code_insert(struct vcpu *v, struct block *block);

@@ -10,27 +10,16 @@
 
 /* --- generations --- */
 
-uint32_t code_mode_key(const struct vcpu *v)
-{
-    return v->mode | (v->cpl == 3 ? MODE_KEY_USER : 0);
-}
-
-void code_new_tag(struct vcpu *v)
-{
-    v->map_gen = v->code->map_gen[v->cpl == 3];
-    v->rip_tag = v->map_gen << 8 | code_mode_key(v);
-}
-
 void code_new_map(struct vcpu *v, bool is_user_only)
 {
     struct code_cache *c = v->code;
 
     c->last_gen++;
-    c->map_gen[1] = c->last_gen;
+    v->map_gens[1] = c->last_gen;
     if (!is_user_only) {
-        c->map_gen[0] = c->last_gen;
+        v->map_gens[0] = c->last_gen;
     }
-    code_new_tag(v);
+    block_new_tag(v);
 }
 
 void code_new_blocks(struct vcpu *v)

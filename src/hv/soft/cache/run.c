@@ -155,13 +155,13 @@ static void step(struct vcpu *v)
     v->shadow = 0;
     v->link = NULL;
     v->rip_tag = LOOKUP_DISABLED;
-    b = find_block(v, code_mode_key(v) | MODE_KEY_SINGLE);
+    b = find_block(v, block_mode_key(v) | MODE_KEY_SINGLE);
     if (b) {
         v->rip_tag = LOOKUP_DISABLED;
         run_block(v, b);
     }
     v->link = NULL;
-    code_new_tag(v);
+    block_new_tag(v);
 }
 
 void code_step(struct vcpu *v)
@@ -186,15 +186,10 @@ static void step_with_trap(struct vcpu *v)
     }
 }
 
-/* What makes the caller look for events. */
-static unsigned event_gates(const struct vcpu *v)
+static bool must_return(const struct vcpu *v, bool was_nmi_blocked)
 {
-    return (vcpu_has_flag(v, FLAG_IF) ? 1u : 0u) | (v->nmi_blocked ? 0u : 2u);
-}
-
-static bool must_return(const struct vcpu *v, unsigned old_gates)
-{
-    return v->halted || v->broken || v->triple_fault || (event_gates(v) & ~old_gates);
+    return v->halted || v->broken || v->triple_fault ||
+           (v->irq_held && vcpu_has_flag(v, FLAG_IF)) || (was_nmi_blocked && !v->nmi_blocked);
 }
 
 static void forget_branch(struct vcpu *v)
@@ -206,11 +201,11 @@ static void forget_branch(struct vcpu *v)
 
 void code_run(struct vcpu *v)
 {
-    unsigned gates = event_gates(v);
+    bool was_nmi_blocked = v->nmi_blocked;
 
     forget_host_flags(v);
     forget_branch(v);
-    code_new_tag(v);
+    block_new_tag(v);
     for (;;) {
         struct block *b;
 
@@ -222,7 +217,7 @@ void code_run(struct vcpu *v)
         } else if (vcpu_poll(v)) {
             return;
         } else {
-            b = find_block(v, code_mode_key(v));
+            b = find_block(v, block_mode_key(v));
             if (!b) {
                 return;
             }
@@ -230,12 +225,11 @@ void code_run(struct vcpu *v)
             forget_branch(v);
             run_block(v, b);
             if (!v->link) {
-                code_new_tag(v);
+                block_new_tag(v);
             }
         }
-        if (!v->shadow && must_return(v, gates)) {
+        if (!v->shadow && must_return(v, was_nmi_blocked)) {
             return;
         }
-        gates &= event_gates(v);
     }
 }

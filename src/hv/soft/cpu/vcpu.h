@@ -178,7 +178,8 @@ struct vcpu {
     bool code_hit; /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
-    uint8_t mode; /* enum cpu_mode */
+    bool irq_held; /* the run loop took POLL_IRQ while IF was 0: look again once IF is set */
+    uint8_t mode;  /* enum cpu_mode */
     uint8_t
         shadow; /* bit 0: STI, bit 1: MOV SS: interrupts wait for the end of the next instruction */
     uint8_t halted;
@@ -192,6 +193,7 @@ struct vcpu {
     uint64_t rip_tag;          /* mode and privilege, folded into keys of `lookup` */
     uint64_t map_gen;          /* changes when translations or blocks go; one per privilege */
     uint64_t code_gen;         /* changes when blocks go */
+    uint64_t map_gens[2];      /* map_gen outside and at CPL 3 */
     struct emit_site *site;    /* the branch by which translated code was left, or NULL */
     bool has_missed;           /* it was left by an indirect branch to v->rip */
     bool has_strict_flags;     /* translate so that arithmetic flags are always right in C */

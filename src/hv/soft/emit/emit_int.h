@@ -29,6 +29,7 @@ struct emit_cache {
     const uint8_t *leave_entry;           /* T1 = the block to enter */
     const uint8_t *leave_miss;            /* T1 = target of an indirect branch */
     const uint8_t *run_ops;               /* called; T1 = ops, T2 = their block */
+    const uint8_t *transfer;              /* T2 = struct insn, v->rip is its */
     /* called; vector.c says what they do */
     const uint8_t *vec_park, *vec_load, *vec_reload;
     bool has_bmi2; /* the host's CPU */
@@ -157,6 +158,10 @@ bool emit_lower_stack(struct translation *t, const struct insn *insn);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
 bool emit_lower_div(struct translation *t, const struct insn *insn);
 bool emit_lower_simd(struct translation *t, const struct insn *insn);
+bool emit_lower_sys(struct translation *t, const struct insn *insn);
+
+/* lower_sys.c: carry out a transfer; the code to go on at by v->rip, NULL: leave, v->rip is set. */
+const void *emit_transfer(struct vcpu *v, const struct insn *insn);
 
 bool emit_is_branch(const struct insn *insn);
 

@@ -104,17 +104,42 @@ static struct flags_use simd_use(const struct insn *insn)
     }
 }
 
+static struct flags_use system_use(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_CLI:
+    case INSN_STI:
+    case INSN_SWAPGS:
+    case INSN_MOV_FROM_CR:
+    case INSN_MOV_TO_CR:
+    case INSN_CLTS:
+    case INSN_RDMSR:
+    case INSN_WRMSR:
+    case INSN_RDTSC:
+    case INSN_RDTSCP:
+    case INSN_INVLPG:
+    case INSN_STAC:
+    case INSN_CLAC:
+    case INSN_RDFSBASE:
+    case INSN_RDGSBASE:
+    case INSN_WRFSBASE:
+    case INSN_WRGSBASE: return (struct flags_use){READS_NONE, false};
+    case INSN_POPF: return (struct flags_use){READS_NONE, true};
+    default: return (struct flags_use){READS_ALL, false};
+    }
+}
+
 struct flags_use emit_flags_use(const struct insn *insn)
 {
     switch ((enum insn_class)insn->klass) {
     case INSN_CLASS_INT: return int_use(insn);
     case INSN_CLASS_SIMD: return simd_use(insn);
+    case INSN_CLASS_SYSTEM: return system_use(insn);
     case INSN_CLASS_STRING:
         if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS) {
             return (struct flags_use){READS_NONE, false};
         }
         break;
-    case INSN_CLASS_SYSTEM:
     case INSN_CLASS_X87:
     case INSN_CLASS_AVX: break;
     case INSN_CLASS_FPSTATE:

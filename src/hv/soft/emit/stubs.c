@@ -138,6 +138,27 @@ static void run_stub(struct emit_cache *e)
     return_stub(a);
 }
 
+/* T2 = struct insn: carry it out, and on to the block it leads to. */
+static void transfer_stub(struct emit_cache *e)
+{
+    struct asm_buf *a = &e->buf;
+    uint8_t *left;
+
+    spill(e);
+    asm_mov(a, HOST_RDI, HOST_VCPU);
+    asm_mov(a, HOST_RSI, HOST_T2);
+    asm_mov_imm(a, HOST_RAX, (uintptr_t)emit_transfer);
+    ASM(a, 0xff, 0xd0);       /* call rax */
+    ASM(a, 0x48, 0x85, 0xc0); /* test rax, rax */
+    left = asm_jump(a, 0x84);
+    asm_mov(a, HOST_T2, HOST_RAX);
+    asm_load(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, rip));
+    reload(a);
+    ASM(a, 0x41, 0xff, 0xe3); /* jmp r11 */
+    asm_land(a, left, a->at);
+    return_stub(a);
+}
+
 /* v->rip = T2; nothing to go on with. */
 static void leave_to_rip(struct emit_cache *e)
 {
@@ -189,6 +210,8 @@ int emit_stubs(struct emit_cache *e)
     e->run_ops = a->at;
     run_stub(e);
     leave_stubs(e);
+    e->transfer = a->at;
+    transfer_stub(e);
     emit_vec_load_stub(e);
     e->first = (size_t)(a->at - a->start);
     return a->is_full ? -ENOSPC : 0;

@@ -129,6 +129,7 @@ static bool lower_plain(struct translation *t, const struct insn *insn)
         emit_lower_stack,
         emit_lower_simd,
         emit_lower_div,
+        emit_lower_sys,
     };
 
     for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {

@@ -137,6 +137,22 @@ static struct mmu_ask ask_sys(uint64_t la, enum tlb_access access)
         .la = la, .access = access, .priv = TLB_SUPERVISOR, .is_implicit = true};
 }
 
+/* --- hits, for those who come from C; any length --- */
+
+static void *hit(const struct tlb_set *set, enum tlb_access access, uint64_t la, size_t len)
+{
+    const struct tlb_entry *e = &set->slot[access][MMU_SLOT(la)];
+    uint64_t offset = la - e->page;
+
+    return offset < 4096 && len <= 4096 - offset ? (void *)(uintptr_t)(e->host + offset) : NULL;
+}
+
+/* Under SMAP the supervisor tables hold no user pages, so AC does not matter here. */
+static void *sys_hit(struct vcpu *v, enum tlb_access access, uint64_t la, size_t len)
+{
+    return hit(&v->tlb[TLB_SUPERVISOR], access, la, len);
+}
+
 uint64_t mmu_read_slow(struct vcpu *v, uint64_t la, unsigned len)
 {
     uint64_t value = 0;
@@ -152,24 +168,47 @@ void mmu_write_slow(struct vcpu *v, uint64_t la, uint64_t value, unsigned len)
 
 void mmu_read(struct vcpu *v, uint64_t la, void *data, size_t len)
 {
+    const void *p = hit(v->tlb_now, TLB_READ, la, len);
+
+    if (p) {
+        copy(data, p, len);
+        return;
+    }
     do_read(v, ask_now(v, la, TLB_READ), data, len);
 }
 
 void mmu_write(struct vcpu *v, uint64_t la, const void *data, size_t len)
 {
+    void *p = hit(v->tlb_now, TLB_WRITE, la, len);
+
+    if (p) {
+        copy(p, data, len);
+        return;
+    }
     do_write(v, ask_now(v, la, TLB_WRITE), data, len);
 }
 
 uint64_t mmu_sys_read(struct vcpu *v, uint64_t la, unsigned len)
 {
+    const void *p = sys_hit(v, TLB_READ, la, len);
     uint64_t value = 0;
 
+    if (p) {
+        copy(&value, p, len);
+        return value;
+    }
     do_read(v, ask_sys(la, TLB_READ), &value, len);
     return value;
 }
 
 void mmu_sys_write(struct vcpu *v, uint64_t la, uint64_t value, unsigned len)
 {
+    void *p = sys_hit(v, TLB_WRITE, la, len);
+
+    if (p) {
+        copy(p, &value, len);
+        return;
+    }
     do_write(v, ask_sys(la, TLB_WRITE), &value, len);
 }
 
@@ -177,21 +216,27 @@ void mmu_sys_check_write(struct vcpu *v, uint64_t la, size_t len)
 {
     struct parts parts;
 
-    resolve(v, ask_sys(la, TLB_WRITE), len, &parts);
+    if (!sys_hit(v, TLB_WRITE, la, len)) {
+        resolve(v, ask_sys(la, TLB_WRITE), len, &parts);
+    }
 }
 
 void mmu_check_read(struct vcpu *v, uint64_t la, size_t len)
 {
     struct parts parts;
 
-    resolve(v, ask_now(v, la, TLB_READ), len, &parts);
+    if (!hit(v->tlb_now, TLB_READ, la, len)) {
+        resolve(v, ask_now(v, la, TLB_READ), len, &parts);
+    }
 }
 
 void mmu_check_write(struct vcpu *v, uint64_t la, size_t len)
 {
     struct parts parts;
 
-    resolve(v, ask_now(v, la, TLB_WRITE), len, &parts);
+    if (!hit(v->tlb_now, TLB_WRITE, la, len)) {
+        resolve(v, ask_now(v, la, TLB_WRITE), len, &parts);
+    }
 }
 
 void *mmu_ptr_read(struct vcpu *v, uint64_t la, size_t len)

@@ -233,11 +233,82 @@ static bool update_path(const struct path *path, const struct mmu_ask *ask, stru
     return true;
 }
 
+/* --- the usual case: 4-level, all entries present, accessed, permitted, with nothing reserved ---
+ */
+
+/* Bits that all entries must have. */
+static uint64_t wanted(const struct vcpu *v, const struct mmu_ask *ask)
+{
+    bool is_user = ask->priv == TLB_USER;
+    bool is_write = ask->access == TLB_WRITE;
+
+    return PTE_P | PTE_A | (is_user ? PTE_US : 0) |
+           (is_write && (is_user || (v->cr0 & CR0_WP)) ? PTE_RW : 0);
+}
+
+/* Is a user page, or one that must not be executed, an unusual one? */
+static bool is_plain(const struct vcpu *v, const struct mmu_ask *ask, const struct mmu_walk *walk)
+{
+    uint64_t guard = ask->access == TLB_EXEC ? CR4_SMEP : CR4_SMAP;
+
+    if (ask->access == TLB_EXEC && walk->no_exec) {
+        return false;
+    }
+    return ask->priv == TLB_USER || !walk->user || !(v->cr4 & guard);
+}
+
+/* false: unusual, nothing is known. */
+static bool walk_usual(struct vcpu *v, const struct mmu_ask *ask, struct mmu_walk *ret_walk)
+{
+    uint64_t want = wanted(v, ask), all = UINT64_MAX, any = 0, value = v->cr3, low = 0;
+    unsigned shift = 48;
+
+    do {
+        const uint8_t *host;
+
+        shift -= 9;
+        host = mmu_ram(v, (value & PTE_ADDR) + ((ask->la >> shift) & 511) * 8, 8);
+        if (!host) {
+            return false;
+        }
+        value = __atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_ACQUIRE);
+        all &= value;
+        any |= value;
+        if ((value & want) != want) {
+            return false;
+        }
+    } while (shift > 12 && !(value & PTE_PS));
+    if (shift > 12) {
+        low = (UINT64_C(1) << shift) - 1;
+        /* bit 12 is PAT; in the topmost level PTE_PS is reserved */
+        if (shift == 39 || (value & PTE_ADDR & low & ~UINT64_C(0x1000))) {
+            return false;
+        }
+    }
+    if ((any & (PHYS_RESERVED | (v->efer & EFER_NXE ? 0 : PTE_XD))) ||
+        (ask->access == TLB_WRITE && !(value & PTE_D))) {
+        return false;
+    }
+    *ret_walk = (struct mmu_walk){
+        .gpa = (value & PTE_ADDR & ~low) | (ask->la & low & ~UINT64_C(0xfff)),
+        .leaf_bytes = UINT64_C(1) << shift,
+        .user = all & PTE_US,
+        .writable = all & PTE_RW,
+        .no_exec = any & PTE_XD,
+        .global = (value & PTE_G) && (v->cr4 & CR4_PGE),
+        .dirty = value & PTE_D,
+    };
+    return is_plain(v, ask, ret_walk);
+}
+
 bool mmu_walk(struct vcpu *v, const struct mmu_ask *ask, struct mmu_walk *ret_walk)
 {
     struct path path;
 
     v->stats.page_walks++;
+    if ((v->efer & EFER_LMA) && walk_usual(v, ask, ret_walk)) {
+        return true;
+    }
     do {
         if (!find_page(v, ask->la, &path, ret_walk)) {
             ret_walk->error |= access_error(v, ask);

@@ -165,7 +165,7 @@ bool ref_is_fault(op_fn fn)
     return fn == raise_fault;
 }
 
-/* Does it surely leave the block?  What only may (MOV CR3) says so when it runs. */
+/* Does it surely leave the block?  What only may (MOV CR3, STI) says so when it runs. */
 static bool system_ends(const struct insn *insn)
 {
     switch (insn->op) {
@@ -180,9 +180,7 @@ static bool system_ends(const struct insn *insn)
     case INSN_SYSRET:
     case INSN_SYSENTER:
     case INSN_SYSEXIT:
-    case INSN_HLT:
-    case INSN_STI:
-    case INSN_POPF: return true;
+    case INSN_HLT: return true;
     default: return false;
     }
 }

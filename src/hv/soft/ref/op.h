@@ -55,7 +55,7 @@ struct block_link {
 
 struct block {
     uint64_t rip;
-    uint32_t mode_key; /* cache/code_int.h */
+    uint32_t mode_key; /* see below */
     uint16_t byte_count;
     uint8_t insn_count;
     bool is_dead;           /* its bytes were written: it only waits to be forgotten */
@@ -96,6 +96,18 @@ enum emit_entry { ENTRY_NEAR, ENTRY_BACK, ENTRY_FAR, ENTRY_INDIRECT, ENTRY_COUNT
 
 #define BLOCK_SLOTS       8192u
 #define BLOCK_SLOT_OF(pc) (((pc) ^ (pc) >> 13) & (BLOCK_SLOTS - 1))
+
+static inline uint32_t block_mode_key(const struct vcpu *v)
+{
+    return v->mode | (v->cpl == 3 ? MODE_KEY_USER : 0);
+}
+
+/* v->map_gen and v->rip_tag for the present mode and privilege. */
+static inline void block_new_tag(struct vcpu *v)
+{
+    v->map_gen = v->map_gens[v->cpl == 3];
+    v->rip_tag = v->map_gen << 8 | block_mode_key(v);
+}
 
 #define LIKELY(x)   __builtin_expect(!!(x), 1)
 #define UNLIKELY(x) __builtin_expect(!!(x), 0)

@@ -10,7 +10,7 @@
 #include "hv/soft/isa/insn.h"
 
 enum ref_result {
-    REF_NEXT, /* go on with the next instruction */
+    REF_NEXT, /* go on with the next instruction, unless translations of code have changed */
     REF_JUMP, /* v->rip is set; the block ends */
     REF_END,  /* next instruction, but the block ends: mode, tables or IF may have changed */
 };

@@ -26,19 +26,18 @@ enum ref_result sys_mov_to_cr(struct vcpu *v, const struct insn *insn)
 
     sys_need_cpl0(v);
     switch (insn->operand[0].reg) {
-    case 0: sys_apply(v, vcpu_write_cr0(v, value)); break;
-    case 2: v->cr2 = value; break;
-    case 3: sys_apply(v, vcpu_write_cr3(v, value)); break;
-    case 4: sys_apply(v, vcpu_write_cr4(v, value)); break;
+    case 0: sys_apply(v, vcpu_write_cr0(v, value)); return REF_END;
+    case 2: v->cr2 = value; return REF_NEXT;
+    case 3: sys_apply(v, vcpu_write_cr3(v, value)); return REF_NEXT;
+    case 4: sys_apply(v, vcpu_write_cr4(v, value)); return REF_END;
     case 8:
         if (value >> 4) {
             sys_gp(v, 0);
         }
         v->platform->cr8_set(v, value);
-        break;
+        return REF_NEXT;
     default: vcpu_raise(v, EXC_UD);
     }
-    return REF_END;
 }
 
 enum ref_result sys_mov_from_cr(struct vcpu *v, const struct insn *insn)
@@ -109,7 +108,7 @@ enum ref_result sys_clts(struct vcpu *v, const struct insn *insn)
     (void)insn;
     sys_need_cpl0(v);
     v->cr0 &= ~CR0_TS;
-    return REF_END;
+    return REF_NEXT;
 }
 
 /* LMSW sets the low four bits of CR0, but never clears PE. */

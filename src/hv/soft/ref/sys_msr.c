@@ -33,7 +33,7 @@ enum ref_result sys_wrmsr(struct vcpu *v, const struct insn *insn)
         sys_gp(v, 0);
     }
     sys_apply(v, effects);
-    return REF_END; /* an APIC register may have made an interrupt deliverable */
+    return effects ? REF_END : REF_NEXT;
 }
 
 /* RDTSC, RDTSCP */

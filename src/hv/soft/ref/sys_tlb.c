@@ -14,7 +14,7 @@ enum ref_result sys_invlpg(struct vcpu *v, const struct insn *insn)
     if (v->mode != MODE_LONG64 || vcpu_is_canonical(la)) { /* else it has no effect */
         mmu_flush_page(v, la);
     }
-    return REF_END;
+    return REF_NEXT;
 }
 
 /* INVD, WBINVD: memory is always coherent. */
