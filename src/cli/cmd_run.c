@@ -110,6 +110,13 @@ static int set_kernel_args(void *owner, const char *text, struct err *err)
     return 0;
 }
 
+static int set_all_kernel_args(void *owner, const char *text, struct err *err)
+{
+    (void)err;
+    ((struct run_args *)owner)->spec.all_args = text;
+    return 0;
+}
+
 static int set_engine(void *owner, const char *text, struct err *err)
 {
     return config_engine_parse(text, &((struct run_args *)owner)->spec.engine, err);
@@ -208,6 +215,8 @@ static const struct arg_option g_options[] = {
     {"memory", 'm', "SIZE", "memory of the VM (default 512M)", set_memory},
     {"kernel", 'k', "FILE|DIR", "kernel to boot (default: the fetched one)", set_kernel},
     {"kernel-args", 'a', "TEXT", "append to the kernel's command line", set_kernel_args},
+    {"all-kernel-args", 0, "TEXT", "the kernel's command line, in place of the usual one",
+     set_all_kernel_args},
     {"engine", 0, "auto|kvm|soft", "what executes the guest (default auto)", set_engine},
     {"name", 0, "NAME", "a name for exec, stop and the others", set_name},
     {"hostname", 0, "NAME", "host name in the VM", set_hostname},

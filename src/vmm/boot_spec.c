@@ -15,17 +15,13 @@
 #define TAG_ROOT    "root"
 #define TAG_MODULES "modules"
 
-/* What every kernel is told; -a is appended and wins, because the last word counts.
- *   reboot=k          a restart goes through the keyboard controller, which ends the VM at once
- *   panic=-1          a panic ends the VM at once
- *   cryptomgr.notests most instructions of a boot are self-tests of the kernel's ciphers
- *   random.trust_cpu  the random pool is ready at boot
- *   no_timer_check, tsc=reliable   kvm-clock is right; nothing to measure
- *   i8042.*, 8250.*   nothing there to wait for */
+/* What every kernel is told, unless the user says all of it himself; -a is appended and wins,
+ * because the last word counts.  docs/kernels.md has the reasons and what each is worth. */
 #define CMDLINE                                                                               \
     "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 cryptomgr.notests random.trust_cpu=on " \
-    "no_timer_check tsc=reliable i8042.noaux i8042.nokbd i8042.dumbkbd "                      \
-    "8250.nr_uarts=1 pci=off"
+    "tsc=reliable noreplace-smp rcupdate.rcu_expedited=1 "                                    \
+    "initcall_blacklist=ftrace_check_for_weak_functions,trace_eval_init,blake2s_mod_init,"    \
+    "jent_mod_init pci=off"
 
 static void share_tag(char out[static 36], unsigned index)
 {
@@ -153,8 +149,8 @@ int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *ke
     list_mounts(spec, kernel, mounts);
     r = compose(spec, kernel, mounts, boot, err);
     free(mounts);
-    buf_printf(&boot->cmdline, CMDLINE "%s%s", spec->extra_args ? " " : "",
-               spec->extra_args ? spec->extra_args : "");
+    buf_printf(&boot->cmdline, "%s%s%s", spec->all_args ? spec->all_args : CMDLINE,
+               spec->extra_args ? " " : "", spec->extra_args ? spec->extra_args : "");
     if (r == 0 && buf_status(&boot->cmdline) < 0) {
         r = err_set(err, -ENOMEM, "command line: out of memory");
     }

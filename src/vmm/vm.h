@@ -31,7 +31,8 @@ struct vm_spec {
     unsigned vcpu_count;
     uint64_t mem_bytes;
     const char *kernel;       /* as kernel_find() takes it */
-    const char *extra_args;   /* appended to the kernel's command line; NULL: none */
+    const char *all_args;     /* the kernel's command line; NULL: the usual one */
+    const char *extra_args;   /* appended to it; NULL: none */
     const char *name;         /* NULL: none */
     const char *hostname;     /* NULL: the name, or "ec1" */
     const char *command_text; /* for the books */

@@ -185,3 +185,13 @@ def test_verbose_says_how_far_the_init_was_when(ec1):
     (line,) = [line for line in done.stderr.decode().splitlines() if "in the guest:" in line]
     times = [float(part.split()[1]) for part in line.split("in the guest:")[1].split(",")]
     assert "init" in line and "setup" in line and times == sorted(times)
+
+
+def test_the_usual_kernel_arguments_are_shown_and_can_be_replaced(ec1):
+    usual = ec1("run", "--engine", ENGINE, "--verbose", "-a", "mine=1", "--", "cat", "/proc/cmdline", check=0)
+    line = usual.stdout.decode().strip()
+    assert f"command line: {line}\n" in usual.stderr.decode()
+    assert line.startswith("console=ttyS0 ") and line.endswith(" mine=1")
+    own = "console=ttyS0 reboot=k panic=-1 quiet"
+    done = ec1.run("cat", "/proc/cmdline", flags=["--all-kernel-args", own, "-a", "mine=2"])
+    assert done.stdout.decode() == f"{own} mine=2\n", done.stderr
