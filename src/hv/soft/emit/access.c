@@ -179,7 +179,7 @@ void emit_access(struct translation *t, const struct insn *insn, enum tlb_access
     bool has_segment = insn->seg == SEG_FS || insn->seg == SEG_GS;
     unsigned la = HOST_T1;
 
-    emit_flags_give_up(t, emit_flags_use(insn));
+    emit_flags_give_up(t, emit_flags_of(t, insn));
     if (!has_segment && is_constant(insn) &&
         is_simple(constant_of(t, insn), len, insn->mem_align)) {
         compare_constant(t, constant_of(t, insn), access);

@@ -38,8 +38,9 @@ struct emit_cache {
 /* Where the arithmetic flags are. */
 enum flags_at { FLAGS_SAVED, FLAGS_HOST, FLAGS_BOTH };
 
-/* What an instruction does with them. */
-enum flags_read { READS_NONE, READS_CF, READS_ALL };
+/* What an instruction does with them.  One that merges reads only to leave some as they were: it
+ * matters if they are read after it. */
+enum flags_read { READS_NONE, READS_CF, READS_ALL, MERGES_CF, MERGES_ALL };
 struct flags_use {
     enum flags_read read;
     bool writes; /* all of them, given what it reads */
@@ -112,6 +113,8 @@ void emit_put(struct translation *t, unsigned guest, unsigned host);
 
 /* flags.c */
 struct flags_use emit_flags_use(const struct insn *insn);
+/* The same where it stands: without MERGES, by whether flags are live after it. */
+struct flags_use emit_flags_of(const struct translation *t, const struct insn *insn);
 void emit_flags_save(struct translation *t);    /* v->aflags is right afterwards */
 void emit_flags_restore(struct translation *t); /* EFLAGS are right afterwards; uses T2 */
 void emit_flags_need(struct translation *t, enum flags_read read);

@@ -3,6 +3,9 @@
  * Undefined flags are the host's, as in the interpreter. */
 #include "hv/soft/emit/emit_int.h"
 
+#define WRITES  ((struct flags_use){READS_NONE, true})
+#define NEITHER ((struct flags_use){READS_NONE, false})
+
 static struct flags_use shift_use(const struct insn *insn)
 {
     unsigned mask = insn->operand[0].size == 8 ? 63 : 31;
@@ -10,9 +13,10 @@ static struct flags_use shift_use(const struct insn *insn)
 
     /* A count of 0 leaves the flags alone, and rotations leave most of them. */
     if (is_plain && insn->operand[1].kind == INSN_IMM && ((uint64_t)insn->imm & mask)) {
-        return (struct flags_use){READS_NONE, true};
+        return WRITES;
     }
-    return (struct flags_use){READS_ALL, true};
+    return (struct flags_use){insn->op == INSN_RCL || insn->op == INSN_RCR ? READS_ALL : MERGES_ALL,
+                              true};
 }
 
 static struct flags_use int_use(const struct insn *insn)
@@ -27,11 +31,11 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_TEST:
     case INSN_NEG:
     case INSN_XADD:
-    case INSN_CMPXCHG: return (struct flags_use){READS_NONE, true};
+    case INSN_CMPXCHG: return WRITES;
     case INSN_ADC:
-    case INSN_SBB:
+    case INSN_SBB: return (struct flags_use){READS_CF, true};
     case INSN_INC:
-    case INSN_DEC: return (struct flags_use){READS_CF, true};
+    case INSN_DEC: return (struct flags_use){MERGES_CF, true};
     case INSN_ROL:
     case INSN_ROR:
     case INSN_RCL:
@@ -55,7 +59,7 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_CLC:
     case INSN_STC:
     case INSN_CMC:
-    case INSN_SAHF: return (struct flags_use){READS_ALL, true};
+    case INSN_SAHF: return (struct flags_use){MERGES_ALL, true};
     case INSN_DIV: /* lower_div.c looks after them */
     case INSN_IDIV:
     case INSN_NOT:
@@ -83,7 +87,7 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_JMP_IND:
     case INSN_CALL_IND:
     case INSN_LOOP:
-    case INSN_JRCXZ: return (struct flags_use){READS_NONE, false};
+    case INSN_JRCXZ: return NEITHER;
     default: return (struct flags_use){READS_ALL, false};
     }
 }
@@ -99,8 +103,8 @@ static struct flags_use simd_use(const struct insn *insn)
     case INSN_PCMPESTRI:
     case INSN_PCMPESTRM:
     case INSN_PCMPISTRI:
-    case INSN_PCMPISTRM: return (struct flags_use){READS_NONE, true};
-    default: return (struct flags_use){READS_NONE, false};
+    case INSN_PCMPISTRM: return WRITES;
+    default: return NEITHER;
     }
 }
 
@@ -137,18 +141,28 @@ struct flags_use emit_flags_use(const struct insn *insn)
     case INSN_CLASS_SYSTEM: return system_use(insn);
     case INSN_CLASS_STRING:
         if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS) {
-            return (struct flags_use){READS_NONE, false};
+            return NEITHER;
         }
         break;
     case INSN_CLASS_X87:
     case INSN_CLASS_AVX: break;
     case INSN_CLASS_FPSTATE:
         if (insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR) {
-            return (struct flags_use){READS_NONE, false};
+            return NEITHER;
         }
         break;
     }
     return (struct flags_use){READS_ALL, false};
+}
+
+struct flags_use emit_flags_of(const struct translation *t, const struct insn *insn)
+{
+    struct flags_use use = emit_flags_use(insn);
+
+    if (use.read == MERGES_CF || use.read == MERGES_ALL) {
+        use.read = !t->is_live ? READS_NONE : use.read == MERGES_CF ? READS_CF : READS_ALL;
+    }
+    return use;
 }
 
 /* Changes nothing but T2. */

@@ -7,6 +7,11 @@
 
 #define LOOK_INSNS 8
 
+static bool merges(struct flags_use use)
+{
+    return use.read == MERGES_CF || use.read == MERGES_ALL;
+}
+
 static bool ends_lookahead(const struct insn *insn)
 {
     return emit_is_branch(insn) || insn->klass == INSN_CLASS_SYSTEM;
@@ -31,6 +36,9 @@ static bool overwrites_flags(const struct block *b, uint64_t rip, uint16_t *ret_
         }
         use = emit_flags_use(&insn);
         at += insn.len;
+        if (merges(use)) {
+            continue;
+        }
         if (use.read != READS_NONE || use.writes || ends_lookahead(&insn)) {
             *ret_end = (uint16_t)at;
             return use.read == READS_NONE && use.writes;
@@ -78,7 +86,9 @@ void emit_find_live(struct translation *t, const struct insn *insn, unsigned cou
         struct flags_use use = emit_flags_use(&insn[i]);
 
         live_after[i] = is_live || t->v->has_strict_flags;
-        is_live = use.read != READS_NONE || (is_live && !use.writes);
+        if (!merges(use)) { /* else they are if they are after it */
+            is_live = use.read != READS_NONE || (is_live && !use.writes);
+        }
     }
     t->is_live_in = is_live || t->v->has_strict_flags;
 }

@@ -109,7 +109,7 @@ static bool needs_t2(const struct insn_operand *reg, enum flags_read read)
 static bool emit_form(struct translation *t, const struct insn *insn, const struct form *f)
 {
     const struct insn_operand *rm = &insn->operand[f->rm], *reg = reg_operand(insn, f);
-    struct flags_use use = emit_flags_use(insn);
+    struct flags_use use = emit_flags_of(t, insn);
     unsigned r = f->reg & 7, m = HOST_T1;
 
     if (!can_encode(insn, f)) {
@@ -368,7 +368,7 @@ static bool lower_bswap(struct translation *t, const struct insn *insn)
 static bool lower_byte(struct translation *t, const struct insn *insn, uint8_t opcode,
                        unsigned size)
 {
-    struct flags_use use = emit_flags_use(insn);
+    struct flags_use use = emit_flags_of(t, insn);
 
     emit_flags_need(t, use.read);
     if (size == 2) {

@@ -68,7 +68,7 @@ static void lower_any(struct translation *t, const struct insn *insn,
 {
     const struct insn_operand *gpr = find(insn, INSN_GPR);
     unsigned size = insn->rex & 8 ? 8 : 4, reg = vec_reg(insn), rm = vec_rm(insn), host = 0;
-    struct flags_use use = emit_flags_use(insn);
+    struct flags_use use = emit_flags_of(t, insn);
     bool is_written = gpr && gpr == &insn->operand[0];
 
     if (mem) {
@@ -132,7 +132,7 @@ bool emit_lower_simd(struct translation *t, const struct insn *insn)
     if (!can_lower(insn, mem)) {
         return false;
     }
-    emit_vec_need(t, emit_flags_use(insn));
+    emit_vec_need(t, emit_flags_of(t, insn));
     if (is_mxcsr(insn)) {
         lower_mxcsr(t, insn);
     } else {

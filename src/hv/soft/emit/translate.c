@@ -165,7 +165,7 @@ static void lower_one(struct work *w, unsigned i)
         if (is_fused || (is_last && !t->block->has_links)) {
             leave_here(t);
         } else {
-            run_here(t, emit_flags_use(insn));
+            run_here(t, emit_flags_of(t, insn));
         }
     }
     finish_slow(t, first_slow);
