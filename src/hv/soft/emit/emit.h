@@ -38,9 +38,10 @@
  * Flags from block to block.  Which flags a block reads before it writes them is known to the block
  * only, so the branch to it does not save them.  It states (emit_site.is_saved) whether they are in
  * EFLAGS or in v->aflags, and enters where that is expected; indirect branches always have them in
- * v->aflags.  A block that reads no flags has one set of entries, whose tests destroy EFLAGS.  One
- * that does has its body expect them in EFLAGS, and entries that keep or fetch them.  Whatever
- * leaves to C leaves them in v->aflags, unless they are dead.
+ * v->aflags.  A block that reads no flags has one set of entries, whose tests destroy EFLAGS.  The
+ * body of one that does expects them in EFLAGS, or in v->aflags if it would save them first thing
+ * (enum flags_in), and has entries that keep, save or fetch them.  Whatever leaves to C leaves them
+ * in v->aflags, unless they are dead.
  *
  * Emitted code touches guest RAM behind a TLB comparison, struct vcpu, blocks and links, and the
  * host's stack, nothing else.  It is written through one view of the memory and executed through

@@ -6,9 +6,10 @@
 #include "hv/soft/ref/code_view.h"
 
 #define CODE_BYTES   (32u << 20)
-#define COLD_BYTES   (16u << 20) /* of them, for what rarely runs */
-#define CODE_RESERVE (64u << 10) /* more than one block can take of either */
-#define SLOW_MAX     64u         /* one per instruction of a block */
+#define COLD_BYTES   (16u << 20)  /* of them, for what rarely runs */
+#define CODE_STEP    (512u << 10) /* asked from the host at once */
+#define CODE_RESERVE (64u << 10)  /* more than one block can take of either */
+#define SLOW_MAX     64u          /* one per instruction of a block */
 
 #define HOST_VCPU HOST_R14
 #define HOST_T1   HOST_R10
@@ -20,6 +21,7 @@ struct emit_cache {
     struct code_view view;
     struct asm_buf buf;  /* where blocks run straight through, */
     struct asm_buf cold; /* and what they seldom need */
+    size_t populated[2]; /* of both: asked from the host so far */
     size_t first;        /* bytes of the stubs */
     emit_enter_fn enter;
     /* stubs, in the writable view */
@@ -57,13 +59,16 @@ struct emit_site {
     bool is_saved; /* flags are in v->aflags, else in EFLAGS, unless dead */
 };
 
+/* What a body wants of the flags that it does not make itself: nothing, or where they shall be. */
+enum flags_in { FLAGS_IN_DEAD, FLAGS_IN_HOST, FLAGS_IN_SAVED };
+
 /* Of a translated block, in the memory of blocks; addresses are in the writable view. */
 struct emit_code {
     const uint8_t *at[2][ENTRY_COUNT]; /* entries by is_saved; NULL until needed */
     const uint8_t *body;
     const uint8_t *leave; /* when a test fails */
     struct emit_site *incoming;
-    bool reads_flags; /* before it writes them */
+    uint8_t flags_in; /* enum flags_in */
 };
 
 /* Out of line: run the interpreter's ops, or leave to it. */
@@ -93,8 +98,8 @@ struct translation {
     const struct op *ops;   /* those of the instruction, */
     unsigned op_count;      /* without links */
     enum flags_at flags;
-    bool is_live;        /* are the flags read after this instruction? */
-    bool is_live_in;     /* at the start of the block? */
+    bool is_live; /* are the flags read after this instruction? */
+    enum flags_in flags_in;
     bool is_end;         /* nothing follows */
     bool has_vec;        /* vector state is surely in the host's registers */
     bool has_failed;     /* no memory */
@@ -127,7 +132,7 @@ void emit_flags_load_all(struct asm_buf *a);
 /* live.c */
 /* At the end of a block with links, `last` being its last instruction and end_rip behind it. */
 bool emit_live_at_end(struct translation *t, const struct insn *last, uint64_t end_rip);
-/* After each instruction, and t->is_live_in; `is_live` at the end. */
+/* After each instruction, and t->flags_in; `is_live` at the end. */
 void emit_find_live(struct translation *t, const struct insn *insn, unsigned count, bool is_live,
                     bool *live_after);
 

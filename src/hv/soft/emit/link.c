@@ -8,8 +8,8 @@
  *     body
  *
  * Those by which a block has been reached before it was translated stand right there; others are
- * made out of line when the first link needs them.  A block that reads flags has all of its tests
- * out of line, with the flags in memory meanwhile.
+ * made out of line when the first link needs them.  A block that wants flags in EFLAGS has all of
+ * its tests out of line, with the flags in memory meanwhile.
  *
  * A link is a jump whose target is patched.  The code belongs to one vCPU, whose thread alone
  * executes and patches it, so nothing has to be atomic. */
@@ -84,11 +84,13 @@ static const uint8_t *emit_leave(const struct emit_cache *e, struct asm_buf *a,
     return at;
 }
 
-static void both(struct emit_code *c, const uint8_t *const at[ENTRY_COUNT])
+/* Tests that destroy EFLAGS: for flags that are in memory, or dead. */
+static void set_entries(struct emit_code *c, const uint8_t *const at[ENTRY_COUNT])
 {
     for (unsigned i = 0; i < ENTRY_COUNT; i++) {
-        for (unsigned saved = 0; saved < 2; saved++) {
-            c->at[saved][i] = c->at[saved][i] ? c->at[saved][i] : at[i];
+        c->at[1][i] = c->at[1][i] ? c->at[1][i] : at[i];
+        if (c->flags_in == FLAGS_IN_DEAD) {
+            c->at[0][i] = c->at[1][i];
         }
     }
 }
@@ -117,7 +119,7 @@ void emit_front(struct translation *t)
     unsigned entries = t->block->entered & ~(unsigned)BIT(ENTRY_NEAR);
 
     c->leave = emit_leave(t->e, t->cold, t->block);
-    if (c->reads_flags) {
+    if (c->flags_in == FLAGS_IN_HOST) {
         c->body = t->a->at;
         make_entries_with_flags(t->e, t->cold, t->block);
         return;
@@ -127,21 +129,27 @@ void emit_front(struct translation *t)
     }
     at[ENTRY_NEAR] = t->a->at;
     c->body = t->a->at;
-    both(c, at);
+    set_entries(c, at);
 }
 
 /* Where such links enter the block; NULL if code memory is full. */
 static const uint8_t *entry_of(struct vcpu *v, const struct block *b, bool is_saved,
                                enum emit_entry entry)
 {
+    struct asm_buf *cold = &v->emit->cold;
     struct emit_code *c = b->code;
 
-    if (!c->at[is_saved][entry] && !emit_is_full(v)) {
+    if (!c->at[1][entry] && !emit_is_full(v)) {
         const uint8_t *at[ENTRY_COUNT] = {NULL};
 
-        emit_tests(v->emit, &v->emit->cold, b, BIT(ENTRY_INDIRECT), at);
-        asm_jump_to(&v->emit->cold, JMP, c->body);
-        both(c, at);
+        emit_tests(v->emit, cold, b, BIT(ENTRY_INDIRECT), at);
+        asm_jump_to(cold, JMP, c->body);
+        set_entries(c, at);
+    }
+    if (!c->at[is_saved][entry] && !emit_is_full(v)) {
+        c->at[is_saved][entry] = cold->at;
+        emit_flags_save_all(cold);
+        asm_jump_to(cold, JMP, c->at[1][entry]);
     }
     return c->at[is_saved][entry];
 }

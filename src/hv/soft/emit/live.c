@@ -79,6 +79,28 @@ bool emit_live_at_end(struct translation *t, const struct insn *last, uint64_t e
     }
 }
 
+static bool has_access(const struct insn *insn)
+{
+    return insn->klass != INSN_CLASS_INT || insn->mem_access ||
+           (insn->op >= INSN_PUSH && insn->op <= INSN_LEAVE) || insn->op == INSN_CALL ||
+           insn->op == INSN_RET || insn->op == INSN_CALL_IND || insn->op == INSN_JMP_IND;
+}
+
+/* Where flags from outside are best kept: in memory if an access destroys them before anything
+ * reads them. */
+static enum flags_in wanted_at(const struct insn *insn, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (has_access(&insn[i])) {
+            return FLAGS_IN_SAVED;
+        }
+        if (emit_flags_use(&insn[i]).read != READS_NONE) {
+            break;
+        }
+    }
+    return FLAGS_IN_HOST;
+}
+
 void emit_find_live(struct translation *t, const struct insn *insn, unsigned count, bool is_live,
                     bool *live_after)
 {
@@ -90,5 +112,5 @@ void emit_find_live(struct translation *t, const struct insn *insn, unsigned cou
             is_live = use.read != READS_NONE || (is_live && !use.writes);
         }
     }
-    t->is_live_in = is_live || t->v->has_strict_flags;
+    t->flags_in = is_live || t->v->has_strict_flags ? wanted_at(insn, count) : FLAGS_IN_DEAD;
 }

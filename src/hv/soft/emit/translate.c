@@ -2,6 +2,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "hv/soft/emit/emit_int.h"
 #include "hv/soft/ref/lower.h"
@@ -210,7 +211,8 @@ static bool translate(struct work *w)
     if (!code) {
         return false;
     }
-    *code = (struct emit_code){.reads_flags = t->is_live_in};
+    *code = (struct emit_code){.flags_in = (uint8_t)t->flags_in};
+    t->flags = t->flags_in == FLAGS_IN_SAVED ? FLAGS_SAVED : FLAGS_HOST;
     t->block->code = code;
     emit_front(t);
     count_run(t);
@@ -228,6 +230,18 @@ static bool translate(struct work *w)
     return true;
 }
 
+/* The host gives pages by the step, for both views: one by one they cost ten times more. */
+static void populate(struct emit_cache *e, const struct asm_buf *a, size_t *populated)
+{
+    while ((size_t)(a->at - a->start) + CODE_RESERVE > *populated && *populated < COLD_BYTES) {
+        uint8_t *next = a->start + *populated;
+
+        (void)madvise(next, CODE_STEP, MADV_POPULATE_WRITE);
+        (void)madvise(e->view.rx + (next - e->view.rw), CODE_STEP, MADV_POPULATE_READ);
+        *populated += CODE_STEP;
+    }
+}
+
 bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
 {
     struct emit_cache *e = v->emit;
@@ -239,6 +253,8 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
     if (emit_is_full(v) || !b->bytes) {
         return false;
     }
+    populate(e, &e->buf, &e->populated[0]);
+    populate(e, &e->cold, &e->populated[1]);
     w = calloc(1, sizeof(*w));
     if (!w) {
         return false;
@@ -251,7 +267,6 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
                                 .alloc = alloc,
                                 .alloc_owner = alloc_owner,
                                 .rip = b->rip,
-                                .flags = FLAGS_HOST,
                                 .ops = b->op};
     bytes = decode(w);
     if (w->count > 0) {
