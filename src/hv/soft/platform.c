@@ -27,6 +27,7 @@ static void platform_pio(struct vcpu *v, uint16_t port, void *data, unsigned len
         return;
     }
     client->pio(client->owner, port, data, len, is_write);
+    v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
 }
 
 static bool ring_doorbell(const struct soft_vm *vm, uint64_t gpa, const void *data, unsigned len)
@@ -68,6 +69,7 @@ static void platform_mmio(struct vcpu *v, gpa_t gpa, void *data, unsigned len, b
         }
     } else if (!is_write || !ring_doorbell(vm, gpa.v, data, len)) {
         vm->client->mmio(vm->client->owner, gpa, data, len, is_write);
+        v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
     }
 }
 

@@ -14,8 +14,6 @@
 #define DR6_BS          UINT64_C(0x4000)
 #define LOOKUP_DISABLED UINT64_MAX /* no entry has this tag */
 
-#define HOST_FLAGS_UNKNOWN 0x3fu /* any of MXCSR's flags may be set */
-
 /* A crossing block is the right one only if the second page is still the same. */
 static bool is_current(struct vcpu *v, const struct block *b, uint64_t la)
 {
@@ -145,7 +143,7 @@ static void remember(struct vcpu *v, struct block *b)
 /* Since code ran here last, this thread may have computed with floating point. */
 static void forget_host_flags(struct vcpu *v)
 {
-    v->host_mxcsr_flags = HOST_FLAGS_UNKNOWN;
+    v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
 }
 
 static void step(struct vcpu *v)

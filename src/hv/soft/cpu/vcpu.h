@@ -173,7 +173,8 @@ struct vcpu {
     uint16_t aflags; /* arithmetic flags as LAHF and SETO give them: bits 8-15 = RFLAGS bits 0-7,
                       * bit 0 = OF */
     uint32_t pause_count;     /* PAUSE instructions executed */
-    uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR */
+    uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR, or */
+#define HOST_MXCSR_UNKNOWN 0x3fu /* anything: other code ran on this thread */
     uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
     bool code_hit; /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
