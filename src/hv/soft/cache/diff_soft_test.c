@@ -306,6 +306,7 @@ static void run_once(struct diff_machine *m, const struct diff_case *c, struct d
         r->vector = DIFF_TIMEOUT;
         atomic_store(&v->poll, 0);
     }
+    CHECK_INT(v->vec_live, 0);
     take_case(m, c, r);
 }
 
