@@ -57,3 +57,8 @@ int backend_choose(enum config_engine engine, unsigned vcpu_count,
     *ret_choice = choice;
     return 0;
 }
+
+bool backend_is_soft(enum config_engine engine)
+{
+    return engine == ENGINE_SOFT || (engine == ENGINE_AUTO && backend_probe(ENGINE_KVM, NULL) < 0);
+}

@@ -2,6 +2,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 #include "base/err.h"
 #include "config/vm_config.h"
 
@@ -19,3 +21,6 @@ int backend_choose(enum config_engine engine, unsigned vcpu_count,
 
 /* For reports: can this host run `engine`?  0, or an error that says why not and how to mend it. */
 int backend_probe(enum config_engine engine, struct err *err);
+
+/* Would backend_choose() take the software engine? */
+bool backend_is_soft(enum config_engine engine);

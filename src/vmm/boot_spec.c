@@ -10,6 +10,7 @@
 #include "base/auto.h"
 #include "base/str.h"
 #include "image/rootfs/initramfs.h"
+#include "machine/backend.h"
 #include "proto/exec.pb-c.h"
 
 #define TAG_ROOT    "root"
@@ -22,6 +23,8 @@
     "tsc=reliable noreplace-smp rcupdate.rcu_expedited=1 "                                    \
     "initcall_blacklist=ftrace_check_for_weak_functions,trace_eval_init,blake2s_mod_init,"    \
     "jent_mod_init pci=off"
+/* The software engine keeps code by its address, and what it kept serves the next process. */
+#define CMDLINE_SOFT " norandmaps"
 
 static void share_tag(char out[static 36], unsigned index)
 {
@@ -149,8 +152,13 @@ int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *ke
     list_mounts(spec, kernel, mounts);
     r = compose(spec, kernel, mounts, boot, err);
     free(mounts);
-    buf_printf(&boot->cmdline, "%s%s%s", spec->all_args ? spec->all_args : CMDLINE,
-               spec->extra_args ? " " : "", spec->extra_args ? spec->extra_args : "");
+    buf_append_str(&boot->cmdline, spec->all_args ? spec->all_args : CMDLINE);
+    if (!spec->all_args && backend_is_soft(spec->engine)) {
+        buf_append_str(&boot->cmdline, CMDLINE_SOFT);
+    }
+    if (spec->extra_args) {
+        buf_printf(&boot->cmdline, " %s", spec->extra_args);
+    }
     if (r == 0 && buf_status(&boot->cmdline) < 0) {
         r = err_set(err, -ENOMEM, "command line: out of memory");
     }
