@@ -98,6 +98,18 @@ struct tlb_set {
     struct tlb_entry slot[TLB_ACCESS_COUNT][TLB_SLOTS];
 };
 
+/* The page around the stack pointer: a copy of an entry of the write table, one per privilege, for
+ * translated code (emit/window.c fills it, mmu/ drops it).  An access of up to (8 << i) bytes is
+ * within if address + neg_page < limit[i]; its host address is address + delta.  No window: limits
+ * of 0. */
+#define STACK_WINDOW_LIMITS 8u
+struct stack_window {
+    uint64_t neg_page;
+    uint64_t delta;
+    uint64_t limit[STACK_WINDOW_LIMITS];
+};
+#define GROUP_MAX 8u /* groups of accesses in a block (emit/group.c) */
+
 /* What mmu/ remembers about the tables; nobody else looks inside.  One bit per slot: which slots
  * hold a translation that a CR3 write drops (local), keeps (global), and which came out of a large
  * page. A set bit may be stale, an unset one is not; the sums have one bit per word. */
@@ -176,7 +188,7 @@ struct vcpu {
     uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR, or */
 #define HOST_MXCSR_UNKNOWN 0x3fu /* anything: other code ran on this thread */
     uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
-    bool code_hit; /* the running block was overwritten: leave it after this instruction */
+    bool code_hit;    /* the running block was overwritten: leave it after this instruction */
     _Atomic uint32_t poll;
     uint8_t cpl;
     bool irq_held; /* the run loop took POLL_IRQ while IF was 0: look again once IF is set */
@@ -209,6 +221,10 @@ struct vcpu {
     bool nmi_blocked;
     bool wait_for_sipi;
     uint8_t sipi_vector;
+
+    /* Of translated code. */
+    struct stack_window window[TLB_PRIV_COUNT];
+    uint64_t group_host[GROUP_MAX]; /* of the running block: host addresses that were checked */
 
     /* Vector and x87 state, standard XSAVE layout.  ref/native.c loads what an instruction needs;
      * translated code keeps vector registers in the host's (vec_live) and puts them here before

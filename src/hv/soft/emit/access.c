@@ -1,7 +1,9 @@
 /* access.c — operands in guest memory: the address, the soft TLB's comparison, the access.
  *
- * A block belongs to one privilege (its mode key), so the table is a constant.  The sequences, with
- * `slot` = r14 + the table + r11:
+ * Accesses a known distance apart share a check (group.c), those around the stack pointer one in a
+ * window (window.c).  The others, and the shared ones away from the stack, ask the TLB.  A block
+ * belongs to one privilege (its mode key), so the table is a constant.  The sequences, with `slot`
+ * = r14 + the table + r11:
  *
  *     lea  r10, [address]           (+ segment base; or mov of the base register)
  *     rorx r11d, r10d, 8            without BMI2 mov and shr
@@ -18,6 +20,13 @@
  *     cmp  qword [slot.page], page  (a page beyond 32 bits: mov r10, page; cmp r10, [slot.page])
  *     jne  slow
  *     mov  r10, [slot.host]         the operand is [r10 + offset in the page]
+ *
+ * A check for a group uses the first sequence with `add`, of the group's first byte and its length,
+ * and goes on with
+ *
+ *     mov  [v->group_host + 8 * n], r10
+ *
+ * after which operands are [r10 + disp], also behind mov r10, [v->group_host + 8 * n].
  */
 #include "hv/soft/emit/emit_int.h"
 
@@ -67,15 +76,16 @@ void emit_address(struct translation *t, const struct insn *insn, unsigned size,
                  insn->scale ? (unsigned)__builtin_ctz(insn->scale) : 0, (int32_t)insn->disp);
 }
 
-void emit_miss(struct translation *t, uint8_t *jump)
+struct slow *emit_miss(struct translation *t, uint8_t *jump)
 {
     const struct op *ops = t->is_end ? emit_resume_op(t) : emit_copy_ops(t);
 
     if (t->slow_count >= sizeof(t->slow) / sizeof(t->slow[0]) || !ops) {
         t->has_failed = true;
-        return;
+        return NULL;
     }
-    t->slow[t->slow_count++] = (struct slow){.from = jump, .ops = ops};
+    t->slow[t->slow_count] = (struct slow){.from = jump, .ops = ops};
+    return &t->slow[t->slow_count++];
 }
 
 /* Offset from struct vcpu of slot 0 of the table for `access`. */
@@ -103,33 +113,35 @@ static void slot_of(struct translation *t, unsigned la)
     asm_imm(a, (TLB_SLOTS - 1) * sizeof(struct tlb_entry), 4);
 }
 
-/* T1 = linear address, which is in `la`, too; makes t->mem.  `align`: that of the operand, not less
- * than `len`, if a misaligned address is to miss, too: one test finds that and another page, and
- * crossing cannot be.  Else 0. */
-static void compare(struct translation *t, unsigned la, enum tlb_access access, unsigned len,
-                    unsigned align, bool keeps_t2)
+/* T1 = linear address, which is in `la`, too; T1 = offset in its page and T2 = slot afterwards.
+ * Returns the jump of a miss.  `align`: that of the operand, not less than `len`, if a misaligned
+ * address is to miss, too: one test finds that and another page, and crossing cannot be.  Else 0.
+ */
+static uint8_t *compare(struct translation *t, unsigned la, enum tlb_access access, unsigned len,
+                        unsigned align)
 {
     struct asm_buf *a = t->a;
-    int32_t table = table_of(t, access);
-    int32_t page = table + (int32_t)offsetof(struct tlb_entry, page);
-    int32_t host = table + (int32_t)offsetof(struct tlb_entry, host);
 
     slot_of(t, la);
-    asm_rm_index(a, 8, 0x2b, HOST_T1, HOST_VCPU, HOST_T2, 0, page);
+    asm_rm_index(a, 8, 0x2b, HOST_T1, HOST_VCPU, HOST_T2, 0,
+                 table_of(t, access) + (int32_t)offsetof(struct tlb_entry, page));
     if (align && align >= len) {
         asm_rr(a, 8, 0xf7, 0, HOST_T1); /* test r10, outside the page or misaligned */
         asm_imm(a, ~(4096u - align), 4);
-        emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
-    } else {
-        asm_rr(a, 8, 0x81, 7, HOST_T1);
-        asm_imm(a, 4096 - len, 4);
-        emit_miss(t, asm_jump(a, CC_ABOVE));
+        return asm_jump(a, CC_NOT_EQUAL);
     }
-    if (keeps_t2) {
-        asm_rm_index(a, 8, 0x8b, HOST_T2, HOST_VCPU, HOST_T2, 0, host);
-    } else {
-        asm_rm_index(a, 8, 0x03, HOST_T1, HOST_VCPU, HOST_T2, 0, host);
-    }
+    asm_rr(a, 8, 0x81, 7, HOST_T1);
+    asm_imm(a, 4096 - len, 4);
+    return asm_jump(a, CC_ABOVE);
+}
+
+/* Add the page's host address, here or in the operand. */
+static void add_host(struct translation *t, enum tlb_access access, bool keeps_t2)
+{
+    int32_t host = table_of(t, access) + (int32_t)offsetof(struct tlb_entry, host);
+
+    asm_rm_index(t->a, 8, keeps_t2 ? 0x8b : 0x03, keeps_t2 ? HOST_T2 : HOST_T1, HOST_VCPU, HOST_T2,
+                 0, host);
     t->mem = (struct host_mem){HOST_T1, keeps_t2 ? HOST_T2 : HOST_NONE, 0};
 }
 
@@ -148,7 +160,7 @@ static void compare_constant(struct translation *t, uint64_t la, enum tlb_access
         asm_mov_imm(a, HOST_T1, tag);
         asm_rm(a, 8, 0x3b, HOST_T1, HOST_VCPU, page);
     }
-    emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
+    (void)emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
     asm_load(a, HOST_T1, HOST_VCPU, (size_t)slot + offsetof(struct tlb_entry, host));
     t->mem = (struct host_mem){HOST_T1, HOST_NONE, (int32_t)(la & PAGE_MASK)};
 }
@@ -173,52 +185,192 @@ static bool is_one_register(const struct insn *insn)
            emit_host_reg(insn->base) != HOST_NONE;
 }
 
+/* --- groups --- */
+
+/* A register that is a known distance from rSP as the window's group knows it. */
+static bool stack_operand(struct translation *t, const struct group *g,
+                          const struct track_address *at)
+{
+    static const uint8_t likely[] = {GPR_RSP, GPR_RBP};
+
+    for (unsigned i = 0; i < sizeof(likely); i++) {
+        const struct track_value *reg = &t->track.reg[likely[i]];
+
+        if (reg->root == g->at.base) {
+            t->mem = (struct host_mem){(uint8_t)emit_host_reg(likely[i]), HOST_T1,
+                                       (int32_t)(at->offset - reg->offset)};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Is the access covered by an earlier check? */
+static bool reuse(struct translation *t, const struct track_address *at, unsigned len,
+                  enum tlb_access access)
+{
+    const struct group *g = emit_group_find(t, at, len, access);
+
+    if (!g || (g->is_window && !stack_operand(t, g, at))) {
+        return false;
+    }
+    if (t->t1_group != g && g->is_window) {
+        emit_window_load(t);
+    } else if (t->t1_group != g) {
+        asm_load(t->a, HOST_T1, HOST_VCPU,
+                 offsetof(struct vcpu, group_host) + (size_t)(g - t->group) * 8);
+    }
+    if (!g->is_window) {
+        t->mem = (struct host_mem){HOST_T1, HOST_NONE, (int32_t)(at->offset - g->at.offset)};
+    }
+    t->t1_group = g;
+    return true;
+}
+
+/* The check of a new group in the window. */
+static void open_window(struct translation *t, struct group *g, const struct track_address *at)
+{
+    int32_t lo = (int32_t)(g->at.offset - t->track.reg[GPR_RSP].offset);
+    uint8_t *jump = emit_window_check(t, lo, g->bytes);
+    struct slow *s = g->is_alone ? emit_miss(t, jump) : emit_group_miss(t, jump);
+
+    if (s) {
+        s->window_bytes = g->bytes;
+        s->window_lo = lo;
+    }
+    (void)stack_operand(t, g, at);
+    t->t1_group = g;
+    if (g->is_alone) { /* the slow way comes back, and T1 is not the window's then */
+        g->bytes = 0;
+        t->t1_group = NULL;
+    }
+}
+
+/* T1 = address of the group's first byte, `ahead` bytes before the access. */
+static void open_group(struct translation *t, unsigned la, const struct group *g, int32_t ahead)
+{
+    (void)emit_group_miss(t, compare(t, la, g->access, g->bytes, 0));
+    add_host(t, g->access, false);
+    asm_store(t->a, HOST_T1, HOST_VCPU,
+              offsetof(struct vcpu, group_host) + (size_t)(g - t->group) * 8);
+    t->mem.disp = ahead;
+    t->t1_group = g;
+}
+
+/* --- accesses --- */
+
+/* T1 = address of the operand + shift; returns a register that holds it, too. */
+static unsigned operand_address(struct translation *t, const struct insn *insn, int32_t shift)
+{
+    struct insn shifted = *insn;
+
+    shifted.disp += shift;
+    emit_address(t, &shifted, 8, HOST_T1);
+    if (insn->seg == SEG_FS || insn->seg == SEG_GS) {
+        add_segment(t, insn);
+        return HOST_T1;
+    }
+    return is_one_register(&shifted) ? emit_host_reg(insn->base) : HOST_T1;
+}
+
+static void check_alone(struct translation *t, unsigned la, enum tlb_access access, unsigned len,
+                        unsigned align, bool keeps_t2)
+{
+    uint8_t *jump = compare(t, la, access, len, align);
+
+    (void)emit_miss(t, jump);
+    add_host(t, access, keeps_t2);
+    t->t1_group = NULL;
+}
+
 void emit_access(struct translation *t, const struct insn *insn, enum tlb_access access,
                  unsigned len, bool keeps_t2)
 {
     bool has_segment = insn->seg == SEG_FS || insn->seg == SEG_GS;
-    unsigned la = HOST_T1;
+    struct track_address at;
+    bool can_share = !t->is_plain && !insn->mem_align && track_operand(&t->track, insn, &at);
+    struct group *g;
 
+    if (can_share && reuse(t, &at, len, access)) {
+        return;
+    }
     emit_flags_give_up(t, emit_flags_of(t, insn));
     if (!has_segment && is_constant(insn) &&
         is_simple(constant_of(t, insn), len, insn->mem_align)) {
         compare_constant(t, constant_of(t, insn), access);
+        t->t1_group = NULL;
         return;
     }
-    emit_address(t, insn, 8, HOST_T1);
-    if (has_segment) {
-        add_segment(t, insn);
-    } else if (is_one_register(insn)) {
-        la = emit_host_reg(insn->base);
+    g = can_share ? emit_group_open(t, &at, len, access) : NULL;
+    if (!g) {
+        check_alone(t, operand_address(t, insn, 0), access, len, insn->mem_align, keeps_t2);
+    } else if (g->is_window) {
+        open_window(t, g, &at);
+    } else {
+        int32_t ahead = (int32_t)(at.offset - g->at.offset);
+
+        open_group(t, operand_address(t, insn, -ahead), g, ahead);
     }
-    compare(t, la, access, len, insn->mem_align, keeps_t2);
+}
+
+/* T1 = base + disp; returns a register that holds it, too. */
+static unsigned sum(struct translation *t, unsigned base, int32_t disp)
+{
+    asm_rm(t->a, 8, 0x8d, HOST_T1, base, disp);
+    return disp ? HOST_T1 : base;
 }
 
 void emit_access_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                     unsigned len, bool keeps_t2)
 {
+    struct track_address at =
+        track_register(&t->track, base == HOST_R15 ? (unsigned)GPR_RSP : base, disp);
+    struct group *g;
+
+    if (!t->is_plain && reuse(t, &at, len, access)) {
+        return;
+    }
     emit_flags_give_up(t, (struct flags_use){READS_NONE, false});
-    asm_rm(t->a, 8, 0x8d, HOST_T1, base, disp);
-    compare(t, disp ? HOST_T1 : base, access, len, 0, keeps_t2);
+    g = t->is_plain ? NULL : emit_group_open(t, &at, len, access);
+    if (!g) {
+        check_alone(t, sum(t, base, disp), access, len, 0, keeps_t2);
+    } else if (g->is_window) {
+        open_window(t, g, &at);
+    } else {
+        int32_t ahead = (int32_t)(at.offset - g->at.offset);
+
+        open_group(t, sum(t, base, disp - ahead), g, ahead);
+    }
+}
+
+/* T1 = the operand's address. */
+static void settle(struct translation *t)
+{
+    if (t->mem.disp || t->mem.index != HOST_NONE) {
+        asm_rm_index(t->a, 8, 0x8d, HOST_T1, t->mem.base, t->mem.index, 0, t->mem.disp);
+    }
+    t->mem = (struct host_mem){HOST_T1, HOST_NONE, 0};
+    t->t1_group = NULL;
 }
 
 void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                    unsigned len)
 {
     emit_access_at(t, base, disp, access, len, false);
+    settle(t);
 }
 
 void emit_check(struct translation *t, const struct insn *insn, enum tlb_access access,
                 unsigned len)
 {
     emit_access(t, insn, access, len, false);
-    if (t->mem.disp) {
-        asm_rm(t->a, 8, 0x8d, HOST_T1, HOST_T1, t->mem.disp);
-        t->mem.disp = 0;
-    }
+    settle(t);
 }
 
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg)
 {
     asm_rm_index(t->a, size, opcode, reg, t->mem.base, t->mem.index, 0, t->mem.disp);
+    if (reg == HOST_T1) {
+        t->t1_group = NULL;
+    }
 }

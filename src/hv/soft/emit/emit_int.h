@@ -3,6 +3,7 @@
 
 #include "hv/soft/emit/asm.h"
 #include "hv/soft/emit/emit.h"
+#include "hv/soft/plan/track.h"
 #include "hv/soft/ref/code_view.h"
 
 #define CODE_BYTES   (32u << 20)
@@ -34,7 +35,8 @@ struct emit_cache {
     const uint8_t *transfer;              /* T2 = struct insn, v->rip is its */
     /* called; vector.c says what they do */
     const uint8_t *vec_park, *vec_load, *vec_reload;
-    bool has_bmi2; /* the host's CPU */
+    const uint8_t *window_fill[TLB_PRIV_COUNT]; /* called; window.c says what it does */
+    bool has_bmi2;                              /* the host's CPU */
 };
 
 /* Where the arithmetic flags are. */
@@ -79,6 +81,19 @@ struct slow {
     bool restore_flags;
     bool is_vec_load; /* load vector state; `ops` is where to leave if that must not be */
     bool reload_vec;
+    bool is_leaving;       /* even if the block goes on */
+    unsigned window_bytes; /* not 0: first look for the window elsewhere */
+    int32_t window_lo;
+    struct group_miss *miss; /* of a group: who counts */
+};
+
+/* Accesses that one check covers: bytes from `at`. */
+struct group {
+    struct track_address at;
+    unsigned bytes;
+    enum tlb_access access;
+    bool is_window; /* in v->window, else at v->group_host */
+    bool is_alone;  /* there is only the access at hand */
 };
 
 /* The operand of a checked access: [base + index + disp]; index may be HOST_NONE. */
@@ -104,6 +119,15 @@ struct translation {
     bool has_vec;        /* vector state is surely in the host's registers */
     bool has_failed;     /* no memory */
     struct host_mem mem; /* of the access that was checked last */
+    /* group.c: the instructions of the block, what is known of registers before number `at`, */
+    const struct insn *insn;
+    unsigned insn_count, at;
+    struct track track;
+    bool is_plain;                 /* no groups */
+    struct group group[GROUP_MAX]; /* the last ones; unused: bytes of 0 */
+    unsigned group_count;
+    const struct group *t1_group; /* the group whose host address or delta is in T1 */
+    bool keeps_t1;                /* said by a lowering: T1 is as the check left it */
     struct slow slow[SLOW_MAX * 2];
     unsigned slow_count;
 };
@@ -151,14 +175,40 @@ void emit_check(struct translation *t, const struct insn *insn, enum tlb_access 
                 unsigned len);
 void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                    unsigned len);
-/* The way to the interpreter of a check that failed: `jump` is its end (asm_jump()). */
-void emit_miss(struct translation *t, uint8_t *jump);
+/* The way to the interpreter of a check that failed: `jump` is its end (asm_jump()).  Returns what
+ * may be filled in further, or NULL. */
+struct slow *emit_miss(struct translation *t, uint8_t *jump);
 /* opcode /reg on the checked memory. */
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg);
 /* Can the address be computed here? */
 bool emit_can_address(const struct insn *insn);
 /* The address itself into `reg`, without segment base. */
 void emit_address(struct translation *t, const struct insn *insn, unsigned size, unsigned reg);
+
+/* group.c: which accesses share a check. */
+void emit_look_begin(struct translation *t, const struct insn *insn, unsigned count);
+void emit_look_next(struct translation *t); /* the instruction at hand is done */
+/* A check of this block that covers the access, or NULL. */
+const struct group *emit_group_find(const struct translation *t, const struct track_address *at,
+                                    unsigned len, enum tlb_access access);
+/* One to be made now, or NULL if there is nothing to share. */
+struct group *emit_group_open(struct translation *t, const struct track_address *at, unsigned len,
+                              enum tlb_access access);
+/* Its failure, at the end of `jump`: a way out to fill in further, or NULL. */
+struct slow *emit_group_miss(struct translation *t, uint8_t *jump);
+/* The jump to patch is another one; `miss` may be NULL. */
+void emit_group_moved(struct group_miss *miss, uint8_t *jump);
+
+/* window.c: the check of [r15 + lo], the way out of it, delta into T1, the stubs. */
+uint8_t *emit_window_check(struct translation *t, int32_t lo, unsigned bytes);
+void emit_window_cold(struct translation *t, const struct slow *s);
+void emit_window_load(struct translation *t);
+void emit_window_stubs(struct emit_cache *e);
+
+/* translate.c: the block's code from instruction `index` on, without groups; flags are in memory,
+ * registers in place.  In the writable view; NULL if there is no room. */
+uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_fn alloc,
+                   void *alloc_owner);
 
 /* lower_*.c: false if there is no lowering; nothing has been emitted then. */
 bool emit_lower_int(struct translation *t, const struct insn *insn);

@@ -124,6 +124,7 @@ static bool lower_indirect(struct translation *t, const struct insn *insn)
         emit_mem(t, 8, 0x8b, HOST_T1);
     } else {
         asm_mov(t->a, HOST_T1, emit_use(t, o->reg, HOST_T1));
+        t->t1_group = NULL;
     }
     if (insn->op == INSN_CALL_IND) {
         slow_unless_canonical(t);

@@ -139,6 +139,7 @@ static bool emit_form(struct translation *t, const struct insn *insn, const stru
         emit_put(t, rm->reg, m);
     }
     t->flags = use.writes ? FLAGS_HOST : t->flags;
+    t->keeps_t1 = rm->kind == INSN_MEM || m != HOST_T1;
     return true;
 }
 

@@ -92,6 +92,7 @@ static void lower_any(struct translation *t, const struct insn *insn,
         emit_put(t, gpr->reg, host);
     }
     t->flags = use.writes ? FLAGS_HOST : t->flags;
+    t->keeps_t1 = true;
 }
 
 /* --- MXCSR --- */

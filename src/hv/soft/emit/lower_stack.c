@@ -19,6 +19,7 @@ static bool lower_push(struct translation *t, const struct insn *insn)
         emit_mem(t, 8, 0x89, emit_use(t, o->reg, HOST_T2));
     }
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, -8);
+    t->keeps_t1 = true;
     return true;
 }
 
@@ -32,9 +33,12 @@ static bool lower_pop(struct translation *t, const struct insn *insn)
         return false;
     }
     emit_access_at(t, HOST_R15, 0, TLB_READ, 8, true);
-    asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, 8);
     emit_mem(t, 8, 0x8b, host);
+    if (o->reg != GPR_RSP) {
+        asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, 8);
+    }
     emit_put(t, o->reg, host);
+    t->keeps_t1 = true;
     return true;
 }
 
@@ -48,8 +52,10 @@ bool emit_lower_stack(struct translation *t, const struct insn *insn)
             return false;
         }
         emit_access_at(t, HOST_RBP, 0, TLB_READ, 8, true);
+        emit_mem(t, 8, 0x8b, HOST_T2); /* the operand may be in terms of either register */
         asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_RBP, 8);
-        emit_mem(t, 8, 0x8b, HOST_RBP);
+        asm_mov(t->a, HOST_RBP, HOST_T2);
+        t->keeps_t1 = true;
         return true;
     default: return false;
     }

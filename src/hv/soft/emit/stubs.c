@@ -42,20 +42,28 @@ const struct op *emit_copy_ops(struct translation *t)
     return ops;
 }
 
-/* The first op of a block leads back into its code: its interpreter needs all of them again. */
+/* imm = block: its first op, which now leads into its code, as it was. */
+OP_HANDLER(first_op)
+{
+    const struct block *b = (const struct block *)(uintptr_t)op->imm;
+
+    return b->first(v, b->op);
+}
+
 const struct op *emit_resume_op(struct translation *t)
 {
-    size_t count = t->block->op_count;
-    struct op *ops;
+    struct op *op;
 
     if (t->ops != t->block->op) {
         return t->ops;
     }
-    ops = t->alloc(t->alloc_owner, count * sizeof(*ops));
-    if (ops) {
-        copy_ops(t, ops, t->ops, count);
+    op = t->alloc(t->alloc_owner, sizeof(*op));
+    if (op) {
+        memset(op, 0, sizeof(*op));
+        op->fn = first_op;
+        op->imm = (uintptr_t)t->block;
     }
-    return ops;
+    return op;
 }
 
 /* --- stubs --- */
@@ -213,6 +221,7 @@ int emit_stubs(struct emit_cache *e)
     e->transfer = a->at;
     transfer_stub(e);
     emit_vec_load_stub(e);
+    emit_window_stubs(e);
     e->first = (size_t)(a->at - a->start);
     return a->is_full ? -ENOSPC : 0;
 }

@@ -91,7 +91,7 @@ static void run_here(struct translation *t, struct flags_use use)
 static void finish_slow(struct translation *t, unsigned first)
 {
     for (unsigned i = first; i < t->slow_count; i++) {
-        if (!t->is_end && !t->slow[i].is_vec_load) {
+        if (!t->is_end && !t->slow[i].is_vec_load && !t->slow[i].is_leaving) {
             t->slow[i].resume = t->a->at;
             t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
             t->slow[i].reload_vec = t->has_vec;
@@ -102,6 +102,9 @@ static void finish_slow(struct translation *t, unsigned first)
 static void emit_slow(struct translation *t, const struct slow *s)
 {
     asm_land(t->a, s->from, t->cold->at);
+    if (s->window_bytes) {
+        emit_window_cold(t, s);
+    }
     if (!s->resume) {
         to_stub(t->cold, JMP, t->e->leave_op, s->ops, t->block);
         return;
@@ -126,11 +129,7 @@ static bool is_undefined(const struct translation *t)
 static bool lower_plain(struct translation *t, const struct insn *insn)
 {
     static bool (*const lowerings[])(struct translation * t, const struct insn *insn) = {
-        emit_lower_int,
-        emit_lower_stack,
-        emit_lower_simd,
-        emit_lower_div,
-        emit_lower_sys,
+        emit_lower_int, emit_lower_stack, emit_lower_simd, emit_lower_div, emit_lower_sys,
     };
 
     for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {
@@ -170,6 +169,7 @@ static void lower_one(struct work *w, unsigned i)
         }
     }
     finish_slow(t, first_slow);
+    emit_look_next(t);
     t->rip = t->next_rip;
 }
 
@@ -203,6 +203,21 @@ static void count_run(struct translation *t)
     }
 }
 
+/* From instruction `first` on. */
+static bool lower_from(struct work *w, unsigned first)
+{
+    struct translation *t = &w->t;
+
+    for (unsigned i = first; i < w->count && !t->is_end && !t->has_failed; i++) {
+        lower_one(w, i);
+    }
+    end_block(w);
+    for (unsigned i = 0; i < t->slow_count && !t->has_failed; i++) {
+        emit_slow(t, &t->slow[i]);
+    }
+    return !t->has_failed && !t->a->is_full && !t->cold->is_full;
+}
+
 static bool translate(struct work *w)
 {
     struct translation *t = &w->t;
@@ -216,14 +231,7 @@ static bool translate(struct work *w)
     t->block->code = code;
     emit_front(t);
     count_run(t);
-    for (unsigned i = 0; i < w->count && !t->is_end && !t->has_failed; i++) {
-        lower_one(w, i);
-    }
-    end_block(w);
-    for (unsigned i = 0; i < t->slow_count && !t->has_failed; i++) {
-        emit_slow(t, &t->slow[i]);
-    }
-    if (t->has_failed || t->a->is_full || t->cold->is_full) {
+    if (!lower_from(w, 0)) {
         t->block->code = NULL;
         return false;
     }
@@ -242,23 +250,18 @@ static void populate(struct emit_cache *e, const struct asm_buf *a, size_t *popu
     }
 }
 
-bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
+/* NULL if there is no room, or nothing to translate. */
+static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
 {
     struct emit_cache *e = v->emit;
-    struct asm_buf hot = e->buf, cold = e->cold;
-    struct work *w;
-    bool is_done = false;
+    struct work *w = emit_is_full(v) || !b->bytes ? NULL : calloc(1, sizeof(*w));
     size_t bytes;
 
-    if (emit_is_full(v) || !b->bytes) {
-        return false;
+    if (!w) {
+        return NULL;
     }
     populate(e, &e->buf, &e->populated[0]);
     populate(e, &e->cold, &e->populated[1]);
-    w = calloc(1, sizeof(*w));
-    if (!w) {
-        return false;
-    }
     w->t = (struct translation){.a = &e->buf,
                                 .cold = &e->cold,
                                 .v = v,
@@ -269,19 +272,56 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
                                 .rip = b->rip,
                                 .ops = b->op};
     bytes = decode(w);
-    if (w->count > 0) {
-        find_live_flags(w, bytes);
-        is_done = translate(w);
+    if (w->count == 0) {
+        free(w);
+        return NULL;
     }
+    find_live_flags(w, bytes);
+    emit_look_begin(&w->t, w->insn, w->count);
+    return w;
+}
+
+bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
+{
+    struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
+    struct work *w = begin(v, b, alloc, alloc_owner);
+    bool is_done = w && translate(w);
+
     free(w);
     if (!is_done) {
-        e->buf = hot;
-        e->cold = cold;
+        v->emit->buf = hot;
+        v->emit->cold = cold;
         return false;
     }
     v->stats.blocks_translated++;
     v->stats.insns_translated += b->insn_count;
     return true;
+}
+
+uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_fn alloc,
+                   void *alloc_owner)
+{
+    struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
+    struct work *w = begin(v, b, alloc, alloc_owner);
+    bool is_done = false;
+
+    if (w) {
+        w->t.is_plain = true;
+        w->t.flags = FLAGS_SAVED;
+        for (unsigned i = 0; i < index; i++) {
+            find_ops(&w->t);
+            w->t.rip += w->insn[i].len;
+            emit_look_next(&w->t);
+        }
+        is_done = lower_from(w, index);
+    }
+    free(w);
+    if (!is_done) {
+        v->emit->buf = hot;
+        v->emit->cold = cold;
+        return NULL;
+    }
+    return hot.at;
 }
 
 const struct op *emit_enter(struct vcpu *v, const struct block *b)

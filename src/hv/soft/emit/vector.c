@@ -144,6 +144,7 @@ void emit_vec_need(struct translation *t, struct flags_use use)
         return;
     }
     emit_flags_give_up(t, use);
+    t->t1_group = NULL; /* gone on the way out */
     ops = emit_resume_op(t);
     jump = jump_if(t->a, CC_ZERO);
     if (t->slow_count >= sizeof(t->slow) / sizeof(t->slow[0]) || !ops) {

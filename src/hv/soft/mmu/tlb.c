@@ -15,6 +15,9 @@
  * told whenever a flush drops one.  Fetch translations displaced from their slot are remembered in
  * one bit (exec_lost), which makes the next flush tell cache/ in any case.
  *
+ * The windows of the stack (vcpu.h) are copies of write entries that may since have been evicted,
+ * so no bitmap knows of them: each flush and each page that begins to hold code drops them.
+ *
  * Supervisor tables hold user pages only while CR4.SMAP is off; under SMAP such accesses take the
  * slow path, which looks at EFLAGS.AC.  So a change of AC needs no flush.
  */
@@ -81,6 +84,20 @@ static bool flush_table(struct vcpu *v, enum tlb_priv priv, enum tlb_access acce
     return dropped;
 }
 
+/* Was one of them on the page at `host_page`? */
+static bool drop_windows(struct vcpu *v, const uint8_t *host_page)
+{
+    bool was_there = false;
+
+    for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        struct stack_window *w = &v->window[priv];
+
+        was_there |= w->limit[0] && w->delta - w->neg_page == (uint64_t)(uintptr_t)host_page;
+        memset(w->limit, 0, sizeof(w->limit));
+    }
+    return was_there;
+}
+
 /* Fetch translations of the tables in `lost` went. */
 static void tell_cache(struct vcpu *v, const bool lost[TLB_PRIV_COUNT])
 {
@@ -94,6 +111,7 @@ static void flush(struct vcpu *v, bool with_global)
     bool lost[TLB_PRIV_COUNT];
 
     v->stats.tlb_flushes++;
+    (void)drop_windows(v, NULL);
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
         bool *displaced = v->mmu.exec_lost[priv];
 
@@ -199,6 +217,7 @@ void mmu_flush_page(struct vcpu *v, uint64_t la)
         flush(v, true);
         return;
     }
+    (void)drop_windows(v, NULL);
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
         bool *displaced = v->mmu.exec_lost[priv];
 
@@ -319,7 +338,7 @@ void mmu_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page *ret
 /* Drop every write entry that leads to the page at `host_page`. */
 static bool drop_writers(struct vcpu *v, const uint8_t *host_page)
 {
-    bool had_any = false;
+    bool had_any = drop_windows(v, host_page);
 
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
         struct tlb_marks *m = &v->mmu.marks[priv][TLB_WRITE];
@@ -368,6 +387,7 @@ void mmu_code_page_remove(struct vcpu *v, gpa_t page)
 void mmu_init(struct vcpu *v)
 {
     memset(&v->mmu, 0, sizeof(v->mmu));
+    (void)drop_windows(v, NULL);
     for (unsigned i = 0; i < mem_range_count(v->mem) && i < MMU_RAM_MAX; i++) {
         const struct mem_range *r = mem_range_at(v->mem, i);
 
