@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """profile.py — where the time of a row goes on the software engine: functions of the monitor, and hot emitted code.
 
-Usage: bench/profile.py [--build DIR] [--top N] [--code N] ROW     (perf, objdump; samples the vCPU's thread)
+Usage: bench/profile.py [--build DIR] [--top N] [--code N] ROW     (perf, objdump; samples the vCPU's thread; `boot` is a row)
 
 Emitted code is read from the machine's memory when the row ends, and shown with the share of samples of each
 instruction around the hottest ones.
@@ -26,11 +26,13 @@ class Watch(soft_vm.Reader):
 
     code = {}
     window = [0, 0]
+    is_boot = False
 
     def line(self, text, at_ns):
+        Watch.window[0] = Watch.window[0] or self.start_ns
         if text.startswith("@begin"):
             Watch.window[0] = at_ns
-        if text.startswith("@end"):
+        if text.startswith("@end") or (text.startswith("@init") and Watch.is_boot):
             Watch.window[1] = at_ns
             self.take_code()
         super().line(text, at_ns)
@@ -131,7 +133,10 @@ def main():
     with tempfile.TemporaryDirectory(prefix="ec1-bench-", dir="/tmp") as folder:
         bench = soft.Bench(soft.parse(["--quick", "--build", str(args.build), "--rows", args.row]), pathlib.Path(folder))
         data = f"{folder}/perf.data"
-        words = {"bench_rows": args.row, "bench_times": args.times}
+        Watch.is_boot = args.row == "boot"
+        if Watch.is_boot:
+            bench.boot("ec1")  # unpacks the kernel
+        words = {"bench_rows": "none" if Watch.is_boot else args.row, "bench_times": args.times}
         soft_vm.run(["perf", "record", "-q", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", "5000", "-o", data, "--",
                      *bench.command("ec1", words)])
         hits = samples(data, Watch.window)

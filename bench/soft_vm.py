@@ -25,6 +25,7 @@ class Run:
     """What one machine said."""
 
     init_s: float | None = None  # process start to the guest's first line
+    init_cpu_s: float | None = None  # the same in CPU time
     clocks: list = dataclasses.field(default_factory=list)  # (TSC, ns of the guest's own clock, ns of the host's)
     rows: dict = dataclasses.field(default_factory=dict)  # name -> Row
     private_kib: int | None = None  # of the monitor, without guest RAM, after the last row
@@ -81,6 +82,7 @@ class Reader:
             raise Broken(text)
         if what == "@init":
             self.run.init_s = (at_ns - self.start_ns) / 1e9
+            self.run.init_cpu_s = process_cpu_ns(self.pid) / 1e9
         elif what == "@clock":
             self.run.clocks.append((int(args[0]), int(args[1]), at_ns))
         elif what == "@begin":
