@@ -245,10 +245,13 @@ static void trimmed(const char *from, const char *to, char *out)
 static int take_field(struct http1_request *request, const char *line, size_t len, struct err *err)
 {
     char name[HTTP1_LINE_MAX + 1], value[HTTP1_LINE_MAX + 1], raw[HTTP1_LINE_MAX + 1];
-    const char *colon = memchr(line, ':', len);
+    const char *colon = memchr(line, ':', len), *nul = memchr(line, 0, len);
     size_t valid;
 
-    if (!is_utf8(line, len, &valid) || memchr(line, 0, len)) {
+    if (nul) {
+        valid = (size_t)(nul - line); /* a NUL ends what can be kept */
+    }
+    if (nul || !is_utf8(line, len, &valid)) {
         return err_set(err, -EINVAL,
                        "Invalid header. Reason: Header contains invalid characters. Key: invalid "
                        "utf-8 sequence of 1 bytes from index %zu",

@@ -149,6 +149,31 @@ TEST(http1, what_is_wrong_is_said)
     }
 }
 
+TEST(http1, a_nul_or_a_byte_that_is_no_utf8_in_a_field_is_refused)
+{
+    static const char *const table[] = {"a\0b: c", "abc\xff: d"};
+    static const size_t at[] = {1, 3};
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct http1_parser p;
+        struct http1_request request = {0};
+        struct err err = {0};
+        char text[64] = "GET / HTTP/1.1\r\n", want[128];
+        size_t used, len = strlen(text);
+
+        memcpy(text + len, table[i], 7);
+        memcpy(text + len + 7, "\r\n", 2);
+        http1_parser_init(&p, 100);
+        CHECK_INT(http1_feed(&p, text, len + 9, &used, &request, &err), -EINVAL);
+        (void)snprintf(want, sizeof(want),
+                       "Invalid header. Reason: Header contains invalid characters. Key: invalid "
+                       "utf-8 sequence of 1 bytes from index %zu",
+                       at[i]);
+        CHECK_STR(err_text(&err), want);
+        http1_parser_fini(&p);
+    }
+}
+
 TEST(http1, codings_that_leave_identity_are_fine)
 {
     static const char *const table[] = {
