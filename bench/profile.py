@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 import soft
+import soft_build
 import soft_vm
 
 CODE_NAME = "ec1-translated"
@@ -59,6 +60,37 @@ def samples(data, window):
         if m and m[1].startswith("vcpu") and window[0] <= int(m[2]) * 10**9 + int(m[3]) <= window[1]:
             out.append((int(m[4], 16), m[5], m[6]))
     return out
+
+
+def files(build):
+    """{function: source file} of the monitor."""
+    out = {}
+    for obj in sorted((build / "obj" / "src").rglob("*.o")):
+        name = str(obj.relative_to(build / "obj" / "src").with_suffix(".c"))
+        for line in subprocess.check_output(["nm", str(obj)], text=True).splitlines():
+            words = line.split()
+            if len(words) == 3 and words[1] in "tT":
+                out.setdefault(words[2].split(".")[0], name)
+    return out
+
+
+def show_files(hits, total, build, count):
+    """By source file, and by what is no source file of ours."""
+    of = files(build)
+
+    def place(symbol, dso):
+        if CODE_NAME in dso:
+            return "emitted code"
+        if "kernel" in dso:
+            return "(the host's kernel)"
+        if "boot" in dso:
+            return of.get(symbol.split(".")[0], "(stubs of single instructions, unknown)")
+        return "(libraries, stubs)"
+
+    where = collections.Counter(place(s, o) for _, s, o in hits)
+    for name, n in where.most_common(count):
+        print(f"  {100 * n / total:6.2f} %  {name}")
+    print()
 
 
 def show_code(hits, total, count):
@@ -124,6 +156,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "build")
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--code", type=int, default=3)
+    parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--shapes", type=int, default=30)
     parser.add_argument("--times", type=int, default=10, help="run the row so often")
     parser.add_argument("row")
@@ -137,14 +170,18 @@ def main():
         if Watch.is_boot:
             bench.boot("ec1")  # unpacks the kernel
         words = {"bench_rows": "none" if Watch.is_boot else args.row, "bench_times": args.times}
-        soft_vm.run(["perf", "record", "-q", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", "5000", "-o", data, "--",
-                     *bench.command("ec1", words)])
+        command = bench.command("ec1", words)
+        if args.row in soft.BUILD_ROWS:
+            soft_build.prepare(bench.work, bench.entries)
+            command = bench.build_command("ec1", args.row)
+        soft_vm.run(["perf", "record", "-q", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", "5000", "-o", data, "--", *command])
         hits = samples(data, Watch.window)
     total = len(hits)
     if not total:
         sys.exit("no samples")
     where = collections.Counter("emitted code" if CODE_NAME in o else s for _, s, o in hits)
     print(f"{args.row}: {total} samples of the vCPU, {(Watch.window[1] - Watch.window[0]) / 1e9:.2f} s")
+    show_files(hits, total, args.build, args.files)
     for name, n in where.most_common(args.top):
         print(f"  {100 * n / total:6.2f} %  {name}")
     show_shapes(hits, total, args.shapes)

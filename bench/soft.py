@@ -125,10 +125,12 @@ class Bench:
         env = dict(os.environ, bench_build=str(self.work / "build"), bench_jobs=str(BUILD_ROWS[row]))
         self.take("native", soft_vm.run([str(self.work / "soft-guest"), "build"], env=env, is_native=True), row)
 
-    def build(self, engine, row):
+    def build_command(self, engine, row):
         words = {"bench_rows": "build", "bench_build": "/build", "bench_jobs": BUILD_ROWS[row]}
-        argv = self.command(engine, words, initrd="initrd-build", mib=BUILD_MIB, cpus=BUILD_ROWS[row])
-        run = soft_vm.run(argv, guest_bytes=BUILD_MIB << 20)
+        return self.command(engine, words, initrd="initrd-build", mib=BUILD_MIB, cpus=BUILD_ROWS[row])
+
+    def build(self, engine, row):
+        run = soft_vm.run(self.build_command(engine, row), guest_bytes=BUILD_MIB << 20)
         self.take(engine, run, row)
         self.private_kib.setdefault(row, {}).setdefault(engine, []).append(run.private_kib)
 

@@ -1,4 +1,5 @@
 /* io_test.c — ports, device memory, doorbells. */
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -142,4 +143,34 @@ TEST(vm, doorbell_takes_only_its_value_width_and_place)
     check_log(&g, want, ARRAY_LEN(want));
     guest_fini(&g);
     (void)close(fd);
+}
+
+static uint64_t counter(const struct guest *g, const char *name)
+{
+    struct hv_counter counters[HV_COUNTER_MAX];
+    size_t count = hv_vcpu_counters(g->cpu[0], counters);
+
+    CHECK(count > 0 && count <= HV_COUNTER_MAX);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(counters[i].name, name) == 0) {
+            return counters[i].value;
+        }
+    }
+    fail_msg("no counter '%s'", name);
+    return 0;
+}
+
+TEST(vm, counters_tell_how_often_the_machine_was_asked)
+{
+    struct guest g;
+
+    guest_init(&g, 1);
+    GUEST_PUT(&g, CODE_AT, mmio_widths);
+    state_long64(&g);
+    CHECK_INT(counter(&g, "exits: device memory"), 0);
+    CHECK_INT(guest_run(&g), HV_EXIT_KICKED);
+    CHECK(g.count > 0 && g.count <= LOG_MAX);
+    CHECK_INT(counter(&g, "exits: device memory"), g.count);
+    CHECK_INT(counter(&g, "exits: ports"), 1); /* EXIT_PORT */
+    guest_fini(&g);
 }
