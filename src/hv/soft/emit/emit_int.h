@@ -12,6 +12,8 @@
 #define CODE_RESERVE (64u << 10)  /* more than one block can take of either */
 #define SLOW_MAX     64u          /* one per instruction of a block */
 
+#define STRING_STUBS 16u /* by privilege, size, repeat */
+
 #define HOST_VCPU HOST_R14
 #define HOST_T1   HOST_R10
 #define HOST_T2   HOST_R11
@@ -35,8 +37,9 @@ struct emit_cache {
     const uint8_t *transfer;              /* T2 = struct insn, v->rip is its */
     /* called; vector.c says what they do */
     const uint8_t *vec_park, *vec_load, *vec_reload;
-    const uint8_t *window_fill[TLB_PRIV_COUNT]; /* called; window.c says what it does */
-    bool has_bmi2;                              /* the host's CPU */
+    const uint8_t *window_fill[TLB_PRIV_COUNT];             /* called; window.c says what it does */
+    const uint8_t *movs[STRING_STUBS], *stos[STRING_STUBS]; /* called; lower_string.c */
+    bool has_bmi2;                                          /* the host's CPU */
 };
 
 /* Where the arithmetic flags are. */
@@ -213,6 +216,8 @@ uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_f
 /* lower_*.c: false if there is no lowering; nothing has been emitted then. */
 bool emit_lower_int(struct translation *t, const struct insn *insn);
 bool emit_lower_stack(struct translation *t, const struct insn *insn);
+bool emit_lower_string(struct translation *t, const struct insn *insn);
+void emit_string_stubs(struct emit_cache *e);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
 bool emit_lower_div(struct translation *t, const struct insn *insn);
 bool emit_lower_simd(struct translation *t, const struct insn *insn);

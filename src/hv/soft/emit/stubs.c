@@ -222,6 +222,7 @@ int emit_stubs(struct emit_cache *e)
     transfer_stub(e);
     emit_vec_load_stub(e);
     emit_window_stubs(e);
+    emit_string_stubs(e);
     e->first = (size_t)(a->at - a->start);
     return a->is_full ? -ENOSPC : 0;
 }

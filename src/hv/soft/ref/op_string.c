@@ -2,8 +2,8 @@
  *
  * One call does as much as it can.  Registers are brought up to date after each element or chunk,
  * so a fault or an interrupt in the middle leaves them at the element that comes next, with v->rip
- * on the instruction.  MOVS and STOS go by the page where both operands are plain RAM, the
- * direction is up, and no element depends on one written before. */
+ * on the instruction.  Where the operands are plain RAM and the direction is up, they go by the
+ * page; CMPS and SCAS by the host's own instructions. */
 #include "hv/soft/ref/lower_int.h"
 #include "hv/soft/ref/sys.h"
 
@@ -229,25 +229,109 @@ static void compare(struct vcpu *v, uint64_t a, uint64_t b, unsigned size)
     v->aflags = f;
 }
 
-static uint64_t cmps(const struct string_op *s, uint64_t count __attribute__((unused)))
-{
-    /* rDI first, as the host has it when both fault */
-    uint64_t b = read_element(s->v, dest_la(s, false), s->size);
-    uint64_t a = read_element(s->v, source_la(s), s->size);
+/* The host's own instruction up to the end of a page, or until it stops; `ax` holds AX before and
+ * flags afterwards. */
+#define HOST_STRING(insn, suffix)                             \
+    __asm__ volatile(insn suffix "; " ASM_FLAGS_OUT           \
+                     : "+S"(a), "+D"(b), "+c"(left), "+a"(ax) \
+                     :                                        \
+                     : "cc", "memory")
+#define HOST_STRING_BY_SIZE(insn)           \
+    switch (s->size) {                      \
+    case 1: HOST_STRING(insn, "b"); break;  \
+    case 2: HOST_STRING(insn, "w"); break;  \
+    case 4: HOST_STRING(insn, "l"); break;  \
+    default: HOST_STRING(insn, "q"); break; \
+    }
 
+/* `b` is what rDI points to; `a`, if it is not NULL, what rSI points to.  Returns elements done. */
+static uint64_t compare_run(const struct string_op *s, const uint8_t *a, const uint8_t *b,
+                            uint64_t count)
+{
+    bool is_equal = s->insn->rep == 0xf3;
+    uint64_t left = count, ax = s->v->gpr[GPR_RAX];
+
+    if (a && is_equal) {
+        HOST_STRING_BY_SIZE("repe cmps")
+    } else if (a) {
+        HOST_STRING_BY_SIZE("repne cmps")
+    } else if (is_equal) {
+        HOST_STRING_BY_SIZE("repe scas")
+    } else {
+        HOST_STRING_BY_SIZE("repne scas")
+    }
+    s->v->aflags = (uint16_t)ax;
+    return count - left;
+}
+
+static const uint8_t *readable(const struct string_op *s, uint64_t la, uint64_t bytes)
+{
+    const uint8_t *host = mmu_hit(s->v, TLB_READ, la, (unsigned)bytes);
+
+    return host ? host : mmu_ptr_read(s->v, la, bytes);
+}
+
+static uint64_t cmps_chunk(const struct string_op *s, uint64_t count)
+{
+    uint64_t to = dest_la(s, false), from = source_la(s);
+    uint64_t n = elements_in_page(to, s->size, elements_in_page(from, s->size, count));
+    const uint8_t *a, *b;
+
+    if (n < 2) {
+        return 0;
+    }
+    b = readable(s, to, n * s->size);
+    a = readable(s, from, n * s->size);
+    if (!a || !b) {
+        return 0;
+    }
+    n = compare_run(s, a, b, n);
+    advance(s, GPR_RSI, n);
+    advance(s, GPR_RDI, n);
+    return n;
+}
+
+static uint64_t scas_chunk(const struct string_op *s, uint64_t count)
+{
+    uint64_t to = dest_la(s, false), n = elements_in_page(to, s->size, count);
+    const uint8_t *b = n < 2 ? NULL : readable(s, to, n * s->size);
+
+    if (!b) {
+        return 0;
+    }
+    n = compare_run(s, NULL, b, n);
+    advance(s, GPR_RDI, n);
+    return n;
+}
+
+static uint64_t cmps(const struct string_op *s, uint64_t count)
+{
+    uint64_t n = count > 1 && can_chunk(s) ? cmps_chunk(s, count) : 0, a, b;
+
+    if (n > 0) {
+        return n;
+    }
+    /* rDI first, as the host has it when both fault */
+    b = read_element(s->v, dest_la(s, false), s->size);
+    a = read_element(s->v, source_la(s), s->size);
     compare(s->v, a, b, s->size);
     advance(s, GPR_RSI, 1);
     advance(s, GPR_RDI, 1);
     return 1;
 }
 
-static uint64_t scas(const struct string_op *s, uint64_t count __attribute__((unused)))
+static uint64_t scas(const struct string_op *s, uint64_t count)
 {
-    uint64_t b = read_element(s->v, dest_la(s, false), s->size);
+    uint64_t n = count > 1 && can_chunk(s) ? scas_chunk(s, count) : 0;
 
-    compare(s->v, s->v->gpr[GPR_RAX], b, s->size);
-    advance(s, GPR_RDI, 1);
-    return 1;
+    if (n == 0) {
+        uint64_t b = read_element(s->v, dest_la(s, false), s->size);
+
+        compare(s->v, s->v->gpr[GPR_RAX], b, s->size);
+        advance(s, GPR_RDI, 1);
+        n = 1;
+    }
+    return n;
 }
 
 /* --- port I/O: the destination is checked before the port is read --- */
