@@ -367,6 +367,17 @@ void emit_check(struct translation *t, const struct insn *insn, enum tlb_access 
     settle(t);
 }
 
+void emit_check_t1(struct translation *t, enum tlb_access access, unsigned len)
+{
+    emit_flags_give_up(t, (struct flags_use){READS_NONE, false});
+    check_alone(t, HOST_T1, access, len, 0, false);
+}
+
+void emit_mem_vex(struct translation *t, const struct asm_vex *p, unsigned reg)
+{
+    asm_vex_rm(t->a, p, reg, t->mem.base, t->mem.index, t->mem.disp);
+}
+
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg)
 {
     asm_rm_index(t->a, size, opcode, reg, t->mem.base, t->mem.index, 0, t->mem.disp);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "hv/soft/emit/asm.h"
+#include "hv/soft/emit/asm_vex.h"
 #include "hv/soft/emit/emit.h"
 #include "hv/soft/plan/track.h"
 #include "hv/soft/ref/code_view.h"
@@ -178,11 +179,14 @@ void emit_check(struct translation *t, const struct insn *insn, enum tlb_access 
                 unsigned len);
 void emit_check_at(struct translation *t, unsigned base, int32_t disp, enum tlb_access access,
                    unsigned len);
+/* The same for a linear address in T1. */
+void emit_check_t1(struct translation *t, enum tlb_access access, unsigned len);
 /* The way to the interpreter of a check that failed: `jump` is its end (asm_jump()).  Returns what
  * may be filled in further, or NULL. */
 struct slow *emit_miss(struct translation *t, uint8_t *jump);
 /* opcode /reg on the checked memory. */
 void emit_mem(struct translation *t, unsigned size, uint32_t opcode, unsigned reg);
+void emit_mem_vex(struct translation *t, const struct asm_vex *p, unsigned reg);
 /* Can the address be computed here? */
 bool emit_can_address(const struct insn *insn);
 /* The address itself into `reg`, without segment base. */
@@ -219,6 +223,7 @@ bool emit_lower_stack(struct translation *t, const struct insn *insn);
 bool emit_lower_string(struct translation *t, const struct insn *insn);
 void emit_string_stubs(struct emit_cache *e);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
+bool emit_lower_bits(struct translation *t, const struct insn *insn);
 bool emit_lower_div(struct translation *t, const struct insn *insn);
 bool emit_lower_simd(struct translation *t, const struct insn *insn);
 bool emit_lower_sys(struct translation *t, const struct insn *insn);

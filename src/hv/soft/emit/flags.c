@@ -34,6 +34,8 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_CMPXCHG: return WRITES;
     case INSN_ADC:
     case INSN_SBB: return (struct flags_use){READS_CF, true};
+    case INSN_ADCX:
+    case INSN_ADOX: return (struct flags_use){READS_ALL, true};
     case INSN_INC:
     case INSN_DEC: return (struct flags_use){MERGES_CF, true};
     case INSN_ROL:
@@ -59,9 +61,28 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_CLC:
     case INSN_STC:
     case INSN_CMC:
+    case INSN_CMPXCHG16B:
+    case INSN_CMPXCHG8B:
+    case INSN_ANDN:
+    case INSN_BEXTR:
+    case INSN_BZHI:
+    case INSN_BLSI:
+    case INSN_BLSMSK:
+    case INSN_BLSR:
     case INSN_SAHF: return (struct flags_use){MERGES_ALL, true};
     case INSN_DIV: /* lower_div.c looks after them */
     case INSN_IDIV:
+    case INSN_CLD:
+    case INSN_STD:
+    case INSN_CRC32:
+    case INSN_MOVBE:
+    case INSN_PDEP:
+    case INSN_PEXT:
+    case INSN_MULX:
+    case INSN_RORX:
+    case INSN_SARX:
+    case INSN_SHLX:
+    case INSN_SHRX:
     case INSN_NOT:
     case INSN_MOV:
     case INSN_MOVZX:
@@ -114,6 +135,7 @@ static struct flags_use system_use(const struct insn *insn)
     case INSN_CLI:
     case INSN_STI:
     case INSN_SWAPGS:
+    case INSN_MOV_FROM_SREG:
     case INSN_MOV_FROM_CR:
     case INSN_MOV_TO_CR:
     case INSN_CLTS:

@@ -402,6 +402,101 @@ static bool lower_single(struct translation *t, const struct insn *insn)
     }
 }
 
+/* On memory alone; rAX, rBX, rCX and rDX are where they are on the host. */
+static bool lower_exchange_wide(struct translation *t, const struct insn *insn)
+{
+    struct flags_use use = emit_flags_of(t, insn);
+    unsigned size = insn->operand[0].size;
+
+    if (!emit_can_address(insn)) {
+        return false;
+    }
+    emit_access(t, insn, TLB_WRITE, size, use.read == READS_NONE);
+    emit_flags_need(t, use.read);
+    emit_mem(t, size == 16 ? 8 : 4, ASM_0F | 0xc7 | (insn->has_lock ? ASM_PREFIX(0xf0) : 0), 1);
+    t->flags = FLAGS_HOST;
+    return true;
+}
+
+/* Register = what CRC32, ADCX and ADOX make of it and r/m. */
+static bool lower_accumulate(struct translation *t, const struct insn *insn, uint32_t opcode)
+{
+    unsigned from = insn->operand[1].size, to = insn->operand[0].size;
+
+    return emit_form(t, insn,
+                     &(struct form){.opcode = opcode | (from > 1 && insn->op == INSN_CRC32),
+                                    .size = from == 1 ? to : from,
+                                    .rm = 1,
+                                    .writes_reg = true});
+}
+
+static bool lower_movbe(struct translation *t, const struct insn *insn)
+{
+    bool is_store = insn->operand[0].kind == INSN_MEM;
+
+    return emit_form(t, insn,
+                     &(struct form){.opcode = ASM_0F38 | 0xf0u | is_store,
+                                    .size = insn->operand[0].size,
+                                    .rm = !is_store,
+                                    .reg = is_store,
+                                    .writes_reg = !is_store});
+}
+
+static bool lower_direction(struct translation *t, const struct insn *insn)
+{
+    bool is_set = insn->op == INSN_STD;
+
+    emit_flags_give_up(t, emit_flags_of(t, insn));
+    asm_rm(t->a, 4, 0x81, is_set ? 1 : 4, HOST_VCPU, offsetof(struct vcpu, rflags));
+    asm_imm(t->a, is_set ? FLAG_DF : ~FLAG_DF, 4);
+    return true;
+}
+
+/* 16 bits, extended in a wider register. */
+static bool lower_from_sreg(struct translation *t, const struct insn *insn)
+{
+    const struct insn_operand *d = &insn->operand[0];
+    int32_t at =
+        (int32_t)(offsetof(struct vcpu, seg) + insn->operand[1].reg * sizeof(struct cpu_segment) +
+                  offsetof(struct cpu_segment, selector));
+    unsigned host = HOST_T2;
+
+    if (d->kind == INSN_MEM) {
+        if (!emit_can_address(insn)) {
+            return false;
+        }
+        emit_access(t, insn, TLB_WRITE, 2, false);
+        asm_rm(t->a, 4, ASM_0F | 0xb7, HOST_T2, HOST_VCPU, at);
+        emit_mem(t, 2, 0x89, HOST_T2);
+        return true;
+    }
+    if (d->size == 2) {
+        host = emit_use(t, d->reg, HOST_T2);
+        asm_rm(t->a, 2, 0x8b, host, HOST_VCPU, at);
+    } else {
+        host = emit_target(d->reg, HOST_T2);
+        asm_rm(t->a, 4, ASM_0F | 0xb7, host, HOST_VCPU, at);
+    }
+    emit_put(t, d->reg, host);
+    return true;
+}
+
+static bool lower_other(struct translation *t, const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_CMPXCHG8B:
+    case INSN_CMPXCHG16B: return lower_exchange_wide(t, insn);
+    case INSN_CRC32: return lower_accumulate(t, insn, ASM_PREFIX(0xf2) | ASM_0F38 | 0xf0);
+    case INSN_ADCX: return lower_accumulate(t, insn, ASM_PREFIX(0x66) | ASM_0F38 | 0xf6);
+    case INSN_ADOX: return lower_accumulate(t, insn, ASM_PREFIX(0xf3) | ASM_0F38 | 0xf6);
+    case INSN_MOVBE: return lower_movbe(t, insn);
+    case INSN_CLD:
+    case INSN_STD: return lower_direction(t, insn);
+    case INSN_MOV_FROM_SREG: return lower_from_sreg(t, insn);
+    default: return lower_single(t, insn);
+    }
+}
+
 static bool lower_scan(struct translation *t, const struct insn *insn)
 {
     switch (insn->op) {
@@ -410,7 +505,7 @@ static bool lower_scan(struct translation *t, const struct insn *insn)
     case INSN_TZCNT: return lower_from_rm(t, insn, ASM_PREFIX(0xf3) | ASM_0F | 0xbc);
     case INSN_LZCNT: return lower_from_rm(t, insn, ASM_PREFIX(0xf3) | ASM_0F | 0xbd);
     case INSN_POPCNT: return lower_from_rm(t, insn, ASM_PREFIX(0xf3) | ASM_0F | 0xb8);
-    default: return lower_single(t, insn);
+    default: return lower_other(t, insn);
     }
 }
 

@@ -3,12 +3,31 @@
  * All that can miss or fault comes before the first change. */
 #include "hv/soft/emit/emit_int.h"
 
+/* What was read waits in v->ea for the second check; one that misses begins anew. */
+static bool lower_push_memory(struct translation *t, const struct insn *insn)
+{
+    if (!emit_can_address(insn)) {
+        return false;
+    }
+    emit_access(t, insn, TLB_READ, 8, true);
+    emit_mem(t, 8, 0x8b, HOST_T2);
+    asm_store(t->a, HOST_T2, HOST_VCPU, OP_EA);
+    emit_access_at(t, HOST_R15, -8, TLB_WRITE, 8, false);
+    asm_load(t->a, HOST_T2, HOST_VCPU, OP_EA);
+    emit_mem(t, 8, 0x89, HOST_T2);
+    asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, -8);
+    return true;
+}
+
 static bool lower_push(struct translation *t, const struct insn *insn)
 {
     const struct insn_operand *o = &insn->operand[0];
 
-    if (insn->opsize != 8 || o->kind == INSN_MEM) {
+    if (insn->opsize != 8) {
         return false;
+    }
+    if (o->kind == INSN_MEM) {
+        return lower_push_memory(t, insn);
     }
     emit_access_at(t, HOST_R15, -8, TLB_WRITE, 8,
                    o->kind == INSN_IMM || emit_host_reg(o->reg) != HOST_NONE);

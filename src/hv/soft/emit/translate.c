@@ -129,8 +129,8 @@ static bool is_undefined(const struct translation *t)
 static bool lower_plain(struct translation *t, const struct insn *insn)
 {
     static bool (*const lowerings[])(struct translation * t, const struct insn *insn) = {
-        emit_lower_int,  emit_lower_stack, emit_lower_string,
-        emit_lower_simd, emit_lower_div,   emit_lower_sys,
+        emit_lower_int, emit_lower_stack, emit_lower_string, emit_lower_simd,
+        emit_lower_div, emit_lower_bits,  emit_lower_sys,
     };
 
     for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {
