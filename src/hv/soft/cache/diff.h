@@ -40,13 +40,14 @@ enum diff_place {
 
 #define DIFF_REGION(place) (UINT64_C(0x20001000) + (uint64_t)(place)*0x10000u)
 
-#define DIFF_FX_BYTES 512u
+#define DIFF_FX_BYTES    512u
+#define DIFF_IMAGE_BYTES 2432u /* as struct vcpu has it: cpu/fpu.h */
 
 struct diff_state {
     uint64_t gpr[16];
     uint64_t rip;
     uint64_t rflags;
-    uint8_t fx[DIFF_FX_BYTES]; /* FXSAVE format */
+    uint8_t fx[DIFF_IMAGE_BYTES]; /* FXSAVE format, a header, and the wider registers */
 };
 
 /* Eight bytes of memory that are not those of the image. */
@@ -138,6 +139,10 @@ static inline bool diff_chance(struct diff_random *r, unsigned percent)
 {
     return diff_dice(r, 100) < percent;
 }
+
+/* A vector register, 0 to 31, of a state. */
+void diff_set_vector(struct diff_state *s, unsigned reg, const uint8_t bytes[64]);
+void diff_get_vector(const struct diff_state *s, unsigned reg, uint8_t ret_bytes[64]);
 
 /* diff_value_test.c */
 uint64_t diff_corner(struct diff_random *r);

@@ -67,6 +67,7 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
 {
     switch (c->insn.op) {
     case INSN_MASKMOVQ: /* bytes that are masked off may fault */
+    case INSN_VMASKMOVDQU:
     case INSN_MASKMOVDQU: return n->vector >= 0;
     case INSN_UD0: /* vendors differ in how many bytes they want of it */
     case INSN_UD1: return n->vector == EXC_UD && s->vector == EXC_PF;
@@ -87,6 +88,9 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
     }
     if (n->vector < 0 || s->vector < 0) {
         return false;
+    }
+    if (c->insn.has_vsib && n->vector == s->vector) {
+        return true; /* elements above the one that faulted may be done */
     }
     if (c->insn.klass == INSN_CLASS_FPSTATE && n->vector == EXC_PF && s->vector == EXC_PF) {
         return true; /* the host looks at the last byte of a large area first */
@@ -137,6 +141,11 @@ static bool differs_event(const struct diff_case *c, const struct diff_result *n
     return false;
 }
 
+static bool is_dot_product(unsigned op)
+{
+    return op == INSN_DPPS || op == INSN_DPPD || op == INSN_VDPPS || op == INSN_VDPPD;
+}
+
 /* Flags of MXCSR that are not worth having exactly when an exception is raised: whether a result
  * that overflows would have been exact too, and what the steps of a dot product find. */
 static uint32_t open_mxcsr(const struct diff_case *c, const struct diff_result *n)
@@ -144,14 +153,42 @@ static uint32_t open_mxcsr(const struct diff_case *c, const struct diff_result *
     if (n->vector != EXC_XM) {
         return 0;
     }
-    return c->insn.op == INSN_DPPS || c->insn.op == INSN_DPPD ? 0x3f : 0x20;
+    return is_dot_product(c->insn.op) ? 0x3f : 0x20;
+}
+
+static bool differs_vectors(const struct diff_case *c, const struct diff_result *n,
+                            const struct diff_result *s, char *out, size_t room)
+{
+    unsigned i, at, count = c->is_compat ? 8 : 32;
+
+    for (i = 0; i < count; i++) {
+        uint8_t a[64], b[64];
+
+        diff_get_vector(&n->end, i, a);
+        diff_get_vector(&s->end, i, b);
+        for (at = 0; at < 64; at += 16) {
+            if (memcmp(a + at, b + at, 16) != 0) {
+                (void)snprintf(out, room, "+%02u ", at);
+                say_bytes(out + 4, room - 4, "vector", i, a + at, b + at, 16);
+                return true;
+            }
+        }
+    }
+    for (i = 0; i < 8; i++) {
+        at = FPU_OPMASK + 8 * i;
+        if (memcmp(n->end.fx + at, s->end.fx + at, 8) != 0) {
+            say_bytes(out, room, "k", i, n->end.fx + at, s->end.fx + at, 8);
+            return true;
+        }
+    }
+    return false;
 }
 
 static bool differs_fx(const struct diff_case *c, const struct diff_result *n,
                        const struct diff_result *s, char *out, size_t room)
 {
     const uint8_t *a = n->end.fx, *b = s->end.fx;
-    unsigned i, xmm_count = c->is_compat ? 8 : 16;
+    unsigned i;
 
     if (memcmp(a, b, FPU_FOP) != 0) {
         say_bytes(out, room, "ftw:fsw:fcw", 0, a, b, FPU_FOP);
@@ -169,15 +206,7 @@ static bool differs_fx(const struct diff_case *c, const struct diff_result *n,
             return true;
         }
     }
-    for (i = 0; i < xmm_count; i++) {
-        size_t at = FPU_XMM0 + 16 * i;
-
-        if (memcmp(a + at, b + at, 16) != 0) {
-            say_bytes(out, room, "xmm", i, a + at, b + at, 16);
-            return true;
-        }
-    }
-    return false;
+    return differs_vectors(c, n, s, out, room);
 }
 
 /* Where the x87 pointers, or what else is the host's own, go in memory. */

@@ -2,7 +2,8 @@
 #include <string.h>
 
 #include "base/bits.h"
-#include "hv/soft/cache/diff.h"
+#include "hv/soft/cache/diff_gen.h"
+#include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/vcpu.h"
 
@@ -11,8 +12,9 @@ struct row {
     uint8_t map, opcode;
 };
 
-static struct row g_rows[2048];
+static struct row g_rows[4096];
 static size_t g_row_count;
+static uint64_t g_features; /* of the host */
 
 static bool is_testable(const struct insn_form *form)
 {
@@ -64,6 +66,7 @@ size_t diff_rows_init(const char *only)
     unsigned i;
 
     g_row_count = 0;
+    g_features = cpuid_features(NULL);
     for (i = 0; i < INSN_MAP_COUNT * 256; i++) {
         add_rows(i >> 8, i & 0xff, only);
     }
@@ -72,51 +75,41 @@ size_t diff_rows_init(const char *only)
 
 /* --- bytes --- */
 
-struct draft {
-    uint8_t bytes[32];
-    unsigned len;
-};
-
-static void put(struct draft *d, unsigned byte)
-{
-    d->bytes[d->len++] = (uint8_t)byte;
-}
-
-static void put_mandatory(struct diff_random *r, struct draft *d, const struct insn_form *form)
+static void put_mandatory(struct diff_random *r, struct diff_draft *d, const struct insn_form *form)
 {
     bool is_any = form->prefix == PREFIX_ANY;
 
     if (is_any ? diff_chance(r, 25)
                : form->prefix == PREFIX_P66 || (form->prefix == PREFIX_N66 && diff_chance(r, 30))) {
-        put(d, 0x66);
+        diff_put(d, 0x66);
     } else if (form->klass == INSN_CLASS_INT && form->prefix & (PREFIX_F3 | PREFIX_F2) &&
                diff_chance(r, 20)) {
-        put(d, 0x66); /* operand size beside F3 or F2 */
+        diff_put(d, 0x66); /* operand size beside F3 or F2 */
     }
     if (form->prefix == PREFIX_F3 || (is_any && diff_chance(r, 5))) {
-        put(d, 0xf3);
+        diff_put(d, 0xf3);
     } else if (form->prefix == PREFIX_F2 || (is_any && diff_chance(r, 5))) {
-        put(d, 0xf2);
+        diff_put(d, 0xf2);
     } else if (form->klass == INSN_CLASS_STRING && diff_chance(r, 60)) {
-        put(d, diff_next(r) & 1 ? 0xf2 : 0xf3);
+        diff_put(d, diff_next(r) & 1 ? 0xf2 : 0xf3);
     }
 }
 
-static void put_prefixes(struct diff_random *r, struct draft *d, const struct insn_form *form,
+static void put_prefixes(struct diff_random *r, struct diff_draft *d, const struct insn_form *form,
                          bool is_compat)
 {
     unsigned rex = 0x40 | (unsigned)(diff_next(r) & 15);
 
     if (diff_chance(r, 10)) {
-        put(d, 0x67);
+        diff_put(d, 0x67);
     }
     if (form->flags & F_LOCKABLE && diff_chance(r, 25)) {
-        put(d, 0xf0);
+        diff_put(d, 0xf0);
     }
     if (!is_compat && diff_chance(r, 10)) {
-        put(d, 0x65);
+        diff_put(d, 0x65);
     } else if (diff_chance(r, 5)) {
-        put(d, 0x2e);
+        diff_put(d, 0x2e);
     }
     put_mandatory(r, d, form);
     if (is_compat) {
@@ -129,11 +122,11 @@ static void put_prefixes(struct diff_random *r, struct draft *d, const struct in
         rex &= ~1u;
     }
     if (diff_chance(r, 60) || (form->mask & KEY_W && rex & 8)) {
-        put(d, rex);
+        diff_put(d, rex);
     }
 }
 
-static void put_modrm(struct diff_random *r, struct draft *d, const struct insn_form *form)
+static void put_modrm(struct diff_random *r, struct diff_draft *d, const struct insn_form *form)
 {
     unsigned modrm = ((unsigned)diff_next(r) & 0xff & ~form->mask) | (form->value & 0xff);
     bool is_mem = form->mask & KEY_MEM ? form->value & KEY_MEM : diff_next(r) & 1;
@@ -144,32 +137,36 @@ static void put_modrm(struct diff_random *r, struct draft *d, const struct insn_
             modrm -= 0x40u * (1 + (unsigned)(diff_next(r) % 3));
         }
     }
-    put(d, modrm);
+    diff_put(d, modrm);
     if (modrm < 0xc0 && (modrm & 7) == 4) {
-        put(d, (unsigned)diff_next(r) & 0xff);
+        diff_put(d, (unsigned)diff_next(r) & 0xff);
     }
 }
 
-static void put_instruction(struct diff_random *r, struct draft *d, const struct row *row,
+static void put_instruction(struct diff_random *r, struct diff_draft *d, const struct row *row,
                             bool is_compat)
 {
     const struct insn_form *form = &insn_form[row->form];
 
-    put_prefixes(r, d, form, is_compat);
-    if (row->map) {
-        put(d, 0x0f);
+    if (row->map >= INSN_MAP_VEX) {
+        diff_put_avx(r, d, form, row->map, is_compat);
+    } else {
+        put_prefixes(r, d, form, is_compat);
     }
-    if (row->map >= 2) {
-        put(d, row->map == 2 ? 0x38 : 0x3a);
+    if (row->map && row->map < INSN_MAP_VEX) {
+        diff_put(d, 0x0f);
     }
-    put(d, row->opcode);
+    if (row->map >= 2 && row->map < INSN_MAP_VEX) {
+        diff_put(d, row->map == 2 ? 0x38 : 0x3a);
+    }
+    diff_put(d, row->opcode);
     if (insn_opcode[row->map << 8 | row->opcode].has_modrm) {
         put_modrm(r, d, form);
     }
     while (d->len < INSN_LEN_MAX) {
         uint64_t value = diff_chance(r, 50) ? diff_corner(r) : diff_next(r);
 
-        put(d, (unsigned)value & 0xff);
+        diff_put(d, (unsigned)value & 0xff);
     }
 }
 
@@ -240,16 +237,17 @@ static void aim(struct making *m, uint64_t target)
     uint64_t base_seg = insn->has_seg_override && insn->seg == SEG_GS ? DIFF_GS_BASE : 0;
     uint64_t want = target - base_seg - (uint64_t)insn->disp;
     uint64_t upper = insn->addrsize == 4 && !m->c->is_compat ? diff_next(m->r) << 32 : 0;
+    unsigned index = insn->has_vsib ? INSN_NO_REG : insn->index;
     uint32_t disp32;
 
-    if (insn->base < 16 && insn->index < 16 && insn->base == insn->index) {
+    if (insn->base < 16 && index < 16 && insn->base == index) {
         gpr[insn->base] =
             (insn->addrsize == 4 ? (uint32_t)want : want) / (1u + insn->scale) + upper;
     } else if (insn->base < 16) {
-        want -= insn->index < 16 ? gpr[insn->index] * insn->scale : 0;
+        want -= index < 16 ? gpr[index] * insn->scale : 0;
         gpr[insn->base] = insn->addrsize == 4 ? (uint32_t)want + upper : want;
-    } else if (insn->index < 16) {
-        gpr[insn->index] = (insn->addrsize == 4 ? (uint32_t)want : want) / insn->scale + upper;
+    } else if (index < 16) {
+        gpr[index] = (insn->addrsize == 4 ? (uint32_t)want : want) / insn->scale + upper;
     } else if (insn->disp_len >= 4) {
         want = target - base_seg - (insn->base == INSN_REG_RIP ? m->c->start.rip + insn->len : 0);
         disp32 = (uint32_t)want;
@@ -301,6 +299,7 @@ static void set_implied(struct making *m)
         gpr[GPR_RBX] = choose_target(m->r, m->place, 1, 0) - (gpr[GPR_RAX] & 0xff);
         break;
     case INSN_MASKMOVQ:
+    case INSN_VMASKMOVDQU:
     case INSN_MASKMOVDQU: gpr[GPR_RDI] = choose_target(m->r, m->place, 16, 0); break;
     case INSN_LEAVE:
     case INSN_ENTER: gpr[GPR_RBP] = choose_target(m->r, m->place, 8, 0); break;
@@ -395,6 +394,8 @@ static void narrow(struct diff_case *c)
         c->start.gpr[i] = i < 8 ? (uint32_t)c->start.gpr[i] : 0;
     }
     memset(c->start.fx + FPU_XMM0 + 128, 0, 128);
+    memset(c->start.fx + FPU_YMM_HI + 128, 0, 128);
+    memset(c->start.fx + FPU_ZMM_HI + 256, 0, FPU_IMAGE_LEN - FPU_ZMM_HI - 256);
 }
 
 /* Not into itself: that may never come to an end. */
@@ -430,20 +431,25 @@ bool diff_is_vendor_matter(const struct insn *insn, bool is_compat)
     if (insn->rep && (insn->op == INSN_LOOPE || insn->op == INSN_LOOPNE)) {
         return true;
     }
+    /* and refuses VPINSRQ and VPEXTRQ of VEX outside 64-bit mode */
+    if (insn->encoding == INSN_VEX && is_compat &&
+        (insn->op == INSN_VPINSRD || insn->op == INSN_VPEXTRD)) {
+        return true;
+    }
     /* and has no 0F 0D with a register */
-    return insn->map == 1 && insn->opcode == 0x0d && insn->modrm >= 0xc0;
+    return !insn->encoding && insn->map == 1 && insn->opcode == 0x0d && insn->modrm >= 0xc0;
 }
 
 bool diff_draft(struct diff_random *r, size_t row, bool is_compat, uint8_t *bytes,
                 struct insn *ret_insn)
 {
-    struct draft d = {.len = 0};
+    struct diff_draft d = {.len = 0};
 
     put_instruction(r, &d, &g_rows[row], is_compat);
     memcpy(bytes, d.bytes, INSN_LEN_MAX);
     return insn_decode(bytes, INSN_LEN_MAX, is_compat ? INSN_MODE_32 : INSN_MODE_64, ret_insn) ==
                INSN_OK &&
-           ret_insn->op == insn_form[g_rows[row].form].op &&
+           insn_gate(ret_insn, g_features) && ret_insn->op == insn_form[g_rows[row].form].op &&
            !diff_is_vendor_matter(ret_insn, is_compat) && !(is_compat && ret_insn->addrsize == 2);
 }
 
@@ -459,6 +465,9 @@ static bool finish(struct making *m, struct diff_batch *b)
     set_bit_index(m);
     if (has_memory(&c->insn)) {
         c->target = choose_target(m->r, m->place, memory_size(&c->insn), c->insn.mem_align);
+        if (c->insn.has_vsib) {
+            diff_set_indices(m->r, c);
+        }
         aim(m, c->target);
         if (!set_mxcsr(m, b)) {
             return false;

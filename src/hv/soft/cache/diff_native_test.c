@@ -10,6 +10,7 @@
  * seccomp.  One that does not end is stopped after some time of its own.
  */
 #include <asm/prctl.h>
+#include <cpuid.h>
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,7 +24,10 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "hv/soft/cache/diff_int.h"
+#include "hv/soft/cpu/cpuid.h"
+#include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/vcpu.h"
 
 #define CS_32       0x23u /* user code segments of Linux */
@@ -78,6 +82,56 @@ static void take_memory(const struct diff_batch *b, const struct diff_case *c,
     }
 }
 
+/* --- the wider registers, which the kernel has where CPUID says --- */
+
+static const struct {
+    unsigned number, at, size;
+} parts[] = {
+    {2, FPU_YMM_HI, 256}, {5, FPU_OPMASK, 64}, {6, FPU_ZMM_HI, 512}, {7, FPU_HI_ZMM, 1024}};
+
+static uint64_t g_xcr0;
+static unsigned g_offset[8];
+
+static void find_parts(void)
+{
+    uint64_t features = cpuid_features(NULL);
+    unsigned i, size, ecx, edx;
+
+    g_xcr0 = features & CPU_HAS(AVX512F) ? XCR0_AVX512_ALL
+             : features & CPU_HAS(AVX)   ? XCR0_AVX_ALL
+                                         : 0;
+    for (i = 0; i < ARRAY_LEN(parts); i++) {
+        if (g_xcr0 >> parts[i].number & 1) {
+            __cpuid_count(0xd, parts[i].number, size, g_offset[parts[i].number], ecx, edx);
+            (void)size;
+            (void)ecx;
+            (void)edx;
+        }
+    }
+}
+
+static void save_parts(const uint8_t *frame, uint8_t *image)
+{
+    unsigned i;
+
+    for (i = 0; i < ARRAY_LEN(parts); i++) {
+        if (g_offset[parts[i].number]) {
+            memcpy(image + parts[i].at, frame + g_offset[parts[i].number], parts[i].size);
+        }
+    }
+}
+
+static void load_parts(uint8_t *frame, const uint8_t *image)
+{
+    unsigned i;
+
+    for (i = 0; i < ARRAY_LEN(parts); i++) {
+        if (g_offset[parts[i].number]) {
+            memcpy(frame + g_offset[parts[i].number], image + parts[i].at, parts[i].size);
+        }
+    }
+}
+
 static void take_result(const struct diff_case *c, struct diff_result *r, const ucontext_t *uc)
 {
     const greg_t *g = uc->uc_mcontext.gregs;
@@ -89,6 +143,7 @@ static void take_result(const struct diff_case *c, struct diff_result *r, const 
     r->end.rip = (uint64_t)g[REG_RIP];
     r->end.rflags = (uint64_t)g[REG_EFL];
     memcpy(r->end.fx, uc->uc_mcontext.fpregs, DIFF_FX_BYTES);
+    save_parts((const uint8_t *)uc->uc_mcontext.fpregs, r->end.fx);
     r->vector = (int)g[REG_TRAPNO];
     r->error = (uint32_t)g[REG_ERR];
     r->cr2 = (uint64_t)g[REG_CR2];
@@ -130,8 +185,9 @@ static void load_case(const struct diff_case *c, ucontext_t *uc)
     /* Bytes 464 to 511 tell the kernel that an XSAVE image follows: they stay. */
     memcpy(fx, c->start.fx, 464);
     memcpy(&header, fx + DIFF_FX_BYTES, sizeof(header));
-    header |= 3; /* x87 and SSE are not in their initial state */
+    header |= 3 | g_xcr0; /* nothing is in its initial state */
     memcpy(fx + DIFF_FX_BYTES, &header, sizeof(header));
+    load_parts(fx, c->start.fx);
 }
 
 static void end_case(struct diff_batch *b, int sig, const ucontext_t *uc)
@@ -250,6 +306,7 @@ static _Noreturn void child(struct diff_batch *b)
     /* 32-bit code uses the data segments. */
     __asm__ volatile("movl %0, %%ds; movl %0, %%es" : : "r"(DS_USER));
     g_batch = b;
+    find_parts();
     (void)alarm(120);
     refuse_calls();
     (void)raise(SIGTRAP);

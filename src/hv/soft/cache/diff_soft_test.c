@@ -158,6 +158,8 @@ static void enter_user_mode(struct diff_machine *m, bool is_compat)
     v->seg[SEG_CS].selector = is_compat ? 0x23 : 0x33;
     v->seg[SEG_GS].base = DIFF_GS_BASE;
     v->cr0 |= CR0_MP | CR0_NE;
+    v->cr4 |= CR4_OSXSAVE;
+    v->xcr0 = XCR0_X87 | XCR0_AVX512_ALL;
     vcpu_set_cpl(v, 3);
     vcpu_update_mode(v);
     m->is_user = true;
@@ -219,7 +221,7 @@ static void load_case(struct diff_machine *m, const struct diff_case *c)
     v->rip = c->start.rip;
     v->shadow = 0;
     vcpu_set_rflags(v, c->start.rflags);
-    memcpy(v->xsave, c->start.fx, FPU_LEGACY_LEN);
+    memcpy(v->xsave, c->start.fx, FPU_IMAGE_LEN);
 }
 
 /* --- a case ends --- */
@@ -250,7 +252,7 @@ static void take_case(struct diff_machine *m, const struct diff_case *c, struct 
     memcpy(r->end.gpr, v->gpr, sizeof(v->gpr));
     r->end.rip = v->rip;
     r->end.rflags = vcpu_rflags(v);
-    memcpy(r->end.fx, v->xsave, FPU_LEGACY_LEN);
+    memcpy(r->end.fx, v->xsave, FPU_IMAGE_LEN);
     r->word_count = 0;
     for (unsigned place = 0; place < DIFF_PLACES; place++) {
         for (unsigned page = 0; page < DIFF_PAGES && c->regions >> place & 1; page++) {

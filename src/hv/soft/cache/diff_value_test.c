@@ -100,6 +100,25 @@ static void random_st(struct diff_random *r, uint8_t *st)
     store_le16(st + 8, exponent);
 }
 
+/* Opmasks that are all, none, or some. */
+static void random_masks(struct diff_random *r, uint8_t *masks)
+{
+    unsigned i;
+
+    for (i = 0; i < 8; i++) {
+        uint64_t bits = diff_next(r);
+
+        switch (diff_dice(r, 8)) {
+        case 0: bits = 0; break;
+        case 1: bits = UINT64_MAX; break;
+        case 2: bits = 1; break;
+        case 3: bits &= 0xff; break;
+        default: break;
+        }
+        store_le64(masks + (size_t)8 * i, bits);
+    }
+}
+
 void diff_random_fx(struct diff_random *r, uint8_t *fx)
 {
     static const uint16_t control[] = {0x037f, 0x037f, 0x037f, 0x027f, 0x0f7f,
@@ -108,7 +127,7 @@ void diff_random_fx(struct diff_random *r, uint8_t *fx)
     uint32_t mxcsr = 0x1f80;
     unsigned i;
 
-    memset(fx, 0, DIFF_FX_BYTES);
+    memset(fx, 0, DIFF_IMAGE_BYTES);
     store_le16(fx + FPU_FCW, control[diff_next(r) % ARRAY_LEN(control)]);
     if (diff_chance(r, 5)) {
         status |= diff_next(r) & 0x7f;
@@ -135,6 +154,9 @@ void diff_random_fx(struct diff_random *r, uint8_t *fx)
     for (i = 0; i < 32; i++) {
         store_le64(fx + FPU_XMM0 + 8 * i, vector_value(r));
     }
+    diff_fill(r, fx + FPU_YMM_HI, FPU_OPMASK - FPU_YMM_HI);
+    random_masks(r, fx + FPU_OPMASK);
+    diff_fill(r, fx + FPU_ZMM_HI, FPU_IMAGE_LEN - FPU_ZMM_HI);
 }
 
 void diff_fill(struct diff_random *r, uint8_t *data, size_t size)

@@ -116,6 +116,7 @@ static bool is_unwanted(struct diff_random *r, const struct insn *insn)
     switch (insn->op) {
     case INSN_POPF:
     case INSN_MASKMOVQ: /* bytes that are masked off may fault */
+    case INSN_VMASKMOVDQU:
     case INSN_MASKMOVDQU:
     case INSN_FNSTENV:
     case INSN_FNSAVE:
@@ -272,7 +273,7 @@ static void add_plain(struct maker *m)
             (is_bit_string(&insn) && POINTERS >> insn.operand[1].reg & 1)) {
             continue;
         }
-        if (insn.map > 3 ||
+        if ((insn.encoding != INSN_LEGACY && has_memory(&insn)) ||
             (has_memory(&insn) && !insn.has_modrm && insn.klass != INSN_CLASS_STRING)) {
             continue;
         }

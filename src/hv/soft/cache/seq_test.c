@@ -45,6 +45,7 @@ static bool is_foreign(const struct insn *insn)
     case INSN_RDRAND:
     case INSN_RDSEED:
     case INSN_MASKMOVQ:
+    case INSN_VMASKMOVDQU:
     case INSN_MASKMOVDQU:
     case INSN_FNSTENV:
     case INSN_FNSAVE:

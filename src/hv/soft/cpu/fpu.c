@@ -76,6 +76,16 @@ void fpu_check_sse(struct vcpu *v)
     }
 }
 
+void fpu_check_avx(struct vcpu *v, uint64_t need)
+{
+    if (!(v->cr4 & CR4_OSXSAVE) || (v->xcr0 & need) != need) {
+        vcpu_raise(v, EXC_UD);
+    }
+    if (v->cr0 & CR0_TS) {
+        vcpu_raise(v, EXC_NM);
+    }
+}
+
 void fpu_check_wait(struct vcpu *v)
 {
     if ((v->cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) {
@@ -89,4 +99,38 @@ bool fpu_is_pending(const struct vcpu *v)
     uint16_t flags = load_le16(v->xsave + FPU_FSW);
 
     return (flags & ~masks & 0x3f) != 0;
+}
+
+/* --- vector registers --- */
+
+void fpu_vec_get(const struct vcpu *v, unsigned reg, uint8_t ret_bytes[FPU_VEC_LEN])
+{
+    if (reg >= 16) {
+        memcpy(ret_bytes, v->xsave + FPU_HI_ZMM + (size_t)64 * (reg & 15), 64);
+        return;
+    }
+    memcpy(ret_bytes, v->xsave + FPU_XMM0 + (size_t)16 * reg, 16);
+    memcpy(ret_bytes + 16, v->xsave + FPU_YMM_HI + (size_t)16 * reg, 16);
+    memcpy(ret_bytes + 32, v->xsave + FPU_ZMM_HI + (size_t)32 * reg, 32);
+}
+
+void fpu_vec_set(struct vcpu *v, unsigned reg, const uint8_t bytes[FPU_VEC_LEN])
+{
+    if (reg >= 16) {
+        memcpy(v->xsave + FPU_HI_ZMM + (size_t)64 * (reg & 15), bytes, 64);
+        return;
+    }
+    memcpy(v->xsave + FPU_XMM0 + (size_t)16 * reg, bytes, 16);
+    memcpy(v->xsave + FPU_YMM_HI + (size_t)16 * reg, bytes + 16, 16);
+    memcpy(v->xsave + FPU_ZMM_HI + (size_t)32 * reg, bytes + 32, 32);
+}
+
+uint64_t fpu_mask_get(const struct vcpu *v, unsigned reg)
+{
+    return load_le64(v->xsave + FPU_OPMASK + (size_t)8 * (reg & 7));
+}
+
+void fpu_mask_set(struct vcpu *v, unsigned reg, uint64_t value)
+{
+    store_le64(v->xsave + FPU_OPMASK + (size_t)8 * (reg & 7), value);
 }

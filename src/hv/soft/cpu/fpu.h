@@ -32,6 +32,13 @@
 #define FPU_LEGACY_LEN  512
 #define FPU_XSTATE_BV   512
 #define FPU_XCOMP_BV    520
+/* Behind the header: upper halves of YMM0 to 15, opmasks of 8 bytes, upper halves of ZMM0 to 15,
+ * ZMM16 to 31.  These offsets are the engine's own; xstate.h has those that guests see. */
+#define FPU_YMM_HI      576
+#define FPU_OPMASK      832
+#define FPU_ZMM_HI      896
+#define FPU_HI_ZMM      1408
+#define FPU_IMAGE_LEN   2432
 #define FPU_MXCSR_VALID 0xffffu /* bits that LDMXCSR accepts */
 
 /* Power-on state: FCW 0x40, all registers 0 and tagged zero (SDM volume 3, table 10-1). */
@@ -50,7 +57,15 @@ void fpu_enter_mmx(struct vcpu *v);
 void fpu_check_x87(struct vcpu *v);
 void fpu_check_mmx(struct vcpu *v);
 void fpu_check_sse(struct vcpu *v);
+/* VEX and EVEX: `need` are the bits of XCR0 (XCR0_AVX_ALL, XCR0_AVX512_ALL). */
+void fpu_check_avx(struct vcpu *v, uint64_t need);
 /* FWAIT: #NM when both MP and TS are set. */
 void fpu_check_wait(struct vcpu *v);
+/* A vector register, 0 to 31, as 64 bytes; a write sets all of it. */
+#define FPU_VEC_LEN 64
+void fpu_vec_get(const struct vcpu *v, unsigned reg, uint8_t ret_bytes[FPU_VEC_LEN]);
+void fpu_vec_set(struct vcpu *v, unsigned reg, const uint8_t bytes[FPU_VEC_LEN]);
+uint64_t fpu_mask_get(const struct vcpu *v, unsigned reg);
+void fpu_mask_set(struct vcpu *v, unsigned reg, uint64_t value);
 /* The image's x87 status has an unmasked exception pending: a waiting instruction raises #MF. */
 bool fpu_is_pending(const struct vcpu *v);

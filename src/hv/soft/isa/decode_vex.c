@@ -117,6 +117,20 @@ static uint8_t at_least_16(unsigned size)
     return (uint8_t)(size < 16 ? 16 : size);
 }
 
+/* Where W chooses the size of a general register, it does nothing outside 64-bit mode. */
+static bool is_w_void(const struct decoder *d, const struct insn_form *form)
+{
+    if (form->op == INSN_VPCMPESTRI || form->op == INSN_VPCMPESTRM) {
+        return !d->is_long; /* EAX and EDX, not named */
+    }
+    for (unsigned i = 0; i < FORM_OPERAND_MAX && form->operand[i]; i++) {
+        if (insn_operand_spec[form->operand[i]].size == SIZE_Y) {
+            return !d->is_long;
+        }
+    }
+    return form->flags & F_I64;
+}
+
 /* Size of memory that the form's operand has, before broadcasting. */
 static uint8_t find_memory(struct decoder *d, const struct insn_form *form)
 {
@@ -166,6 +180,9 @@ void decode_vex_sizes(struct decoder *d, const struct insn_form *form, bool is_m
     insn->is_any = form->avx & A_ANY;
     insn->is_packed = form->avx & A_T1;
     memory = find_memory(d, form);
+    if (is_w_void(d, form)) {
+        insn->rex &= ~REX_W & 15;
+    }
     if (insn->elem) {
         insn->elem_count = (insn->is_any ? vl : memory) / insn->elem;
     }

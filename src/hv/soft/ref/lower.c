@@ -219,7 +219,7 @@ void ref_lower(struct lower *lw, const struct insn *insn)
         lw->is_end |= system_ends(insn);
         break;
     case INSN_CLASS_FPSTATE: lower_call(lw, insn, ref_fpstate); break;
-    case INSN_CLASS_AVX: ref_lower_fault(lw, EXC_UD); break;
+    case INSN_CLASS_AVX: lower_avx(lw, insn); break;
     case INSN_CLASS_SIMD:
     case INSN_CLASS_X87:
         if (!lower_native(lw, insn)) {

@@ -63,6 +63,8 @@ bool lower_atomic(struct lower *lw, const struct insn *insn);
 bool lower_string(struct lower *lw, const struct insn *insn);
 bool lower_rare(struct lower *lw, const struct insn *insn);
 bool lower_native(struct lower *lw, const struct insn *insn);
+/* All of class AVX (native_avx.c). */
+void lower_avx(struct lower *lw, const struct insn *insn);
 
 /* Operand `index`, register, memory or immediate, by struct insn: for the rare ones (ea.c). */
 uint64_t ref_operand_read(struct vcpu *v, const struct insn *insn, unsigned index);

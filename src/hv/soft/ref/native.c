@@ -10,10 +10,7 @@
  */
 #include "hv/soft/ref/native.h"
 
-#include "base/bits.h"
-#include "hv/soft/cpu/fpu.h"
-#include "hv/soft/ref/lower_int.h"
-#include "hv/soft/ref/native_stub.h"
+#include "hv/soft/ref/native_int.h"
 #include "x86/cr.h"
 
 #define MXCSR_DEFAULT 0x1f80u
@@ -22,27 +19,6 @@
 #define MXCSR_UE      0x0010u
 #define MXCSR_UM      0x0800u
 #define MXCSR_FTZ     0x8000u
-
-/* What a handler needs to know; lives with the block. */
-struct native_site {
-    native_fn fn;
-    uint8_t size;     /* of the memory operand; 0: none */
-    uint8_t align;    /* misaligned: #GP(0) */
-    uint8_t low_bits; /* of the address that must be 0 to run on guest RAM itself */
-    bool is_store;
-    bool is_mmx;
-    bool is_float;   /* uses MXCSR */
-    bool is_waiting; /* raises a pending x87 exception */
-    bool is_control; /* does not touch the x87 instruction pointer */
-    uint16_t fop;
-    uint8_t undo_gpr; /* offset of a general register that is written */
-    uint8_t undo_xmm; /* number of a vector register that is written */
-};
-
-static inline const struct native_site *site_of(const struct op *op)
-{
-    return (const struct native_site *)(uintptr_t)op->imm;
-}
 
 static inline bool is_sse_blocked(const struct vcpu *v)
 {
@@ -64,12 +40,7 @@ static inline uint8_t *xmm(struct vcpu *v, unsigned reg)
 
 /* --- the memory operand --- */
 
-struct native_mem {
-    uint64_t la;
-    uint8_t bounce[64] __attribute__((aligned(64)));
-};
-
-OP_COLD static void *mem_slow(struct vcpu *v, const struct op *op, const struct native_site *s,
+OP_COLD void *native_mem_slow(struct vcpu *v, const struct op *op, const struct native_site *s,
                               struct native_mem *m)
 {
     void *p;
@@ -100,28 +71,7 @@ static inline void *mem_begin(struct vcpu *v, const struct op *op, const struct 
     if (LIKELY(p && !(m->la & s->low_bits))) {
         return p;
     }
-    return mem_slow(v, op, s, m);
-}
-
-/* Guest RAM itself if it is at hand, else NULL. */
-static inline void *mem_fast(struct vcpu *v, const struct op *op, const struct native_site *s,
-                             enum tlb_access access)
-{
-    uint64_t la = op_la_full(v, op);
-    void *p = mmu_hit(v, access, la, s->size);
-
-    return LIKELY(!(la & s->low_bits)) ? p : NULL;
-}
-
-static inline const struct op *mem_end(struct vcpu *v, const struct op *op,
-                                       const struct native_site *s, const struct native_mem *m,
-                                       const void *p)
-{
-    if (UNLIKELY(s->is_store && p == m->bounce)) {
-        mmu_write(v, m->la, m->bounce, s->size);
-        return op_after_write(v, op);
-    }
-    return op + 1;
+    return native_mem_slow(v, op, s, m);
 }
 
 /* --- moves and integers --- */
@@ -142,7 +92,7 @@ OP_COLD OP_HANDLER(simd_mem_slow)
     void *p = mem_begin(v, op, s, &m);
 
     s->fn(v, p);
-    return mem_end(v, op, s, &m, p);
+    return native_mem_end(v, op, s, &m, p);
 }
 
 /* `body` works on `p`; without p, `name`_slow does it all. */
@@ -154,7 +104,7 @@ OP_COLD OP_HANDLER(simd_mem_slow)
         if (is_sse_blocked(v)) {                   \
             OP_TAIL return sse_blocked(v, op);     \
         }                                          \
-        p = mem_fast(v, op, s, access);            \
+        p = native_mem_fast(v, op, s, access);     \
         if (UNLIKELY(!p)) {                        \
             OP_TAIL return slow(v, op);            \
         }                                          \
@@ -202,10 +152,18 @@ static inline uint32_t host_mxcsr(void)
 }
 
 struct undo {
-    uint64_t gpr;
+    uint64_t gpr, mask;
     uint16_t aflags;
-    uint8_t xmm[16];
+    uint8_t vec[FPU_VEC_LEN];
 };
+
+static void remember(const struct vcpu *v, const struct native_site *s, struct undo *ret_undo)
+{
+    ret_undo->gpr = v->gpr[s->undo_gpr / 8];
+    ret_undo->aflags = v->aflags;
+    ret_undo->mask = s->insn ? fpu_mask_get(v, s->undo_mask) : 0;
+    fpu_vec_get(v, s->undo_xmm, ret_undo->vec);
+}
 
 OP_COLD _Noreturn static void raise_simd(struct vcpu *v, const struct op *op)
 {
@@ -237,7 +195,10 @@ static void take_back(struct vcpu *v, const struct native_site *s, const struct 
 {
     R64(v, s->undo_gpr) = undo->gpr;
     v->aflags = undo->aflags;
-    memcpy(xmm(v, s->undo_xmm), undo->xmm, 16);
+    if (s->insn) {
+        fpu_mask_set(v, s->undo_mask, undo->mask);
+    }
+    fpu_vec_set(v, s->undo_xmm, undo->vec);
 }
 
 /* Underflow that is not masked is raised by a tiny result even if that is exact (SDM volume 1,
@@ -256,9 +217,9 @@ OP_COLD static void run_float_checked(struct vcpu *v, const struct op *op,
                                       const struct native_site *s, void *p)
 {
     uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags = 0;
-    struct undo undo = {.gpr = R64(v, s->undo_gpr), .aflags = v->aflags};
+    struct undo undo;
 
-    memcpy(undo.xmm, xmm(v, s->undo_xmm), 16);
+    remember(v, s, &undo);
     if (UNLIKELY(!(guest & MXCSR_UM))) {
         flags = find_underflow(v, s, p, guest, &undo);
     }
@@ -290,6 +251,11 @@ static inline void run_float(struct vcpu *v, const struct op *op, const struct n
     store_le32(v->xsave + FPU_MXCSR, guest | flags);
 }
 
+void native_run_float(struct vcpu *v, const struct op *op, const struct native_site *s, void *p)
+{
+    run_float(v, op, s, p);
+}
+
 OP_HANDLER(float_reg)
 {
     if (is_sse_blocked(v)) {
@@ -306,7 +272,7 @@ OP_COLD OP_HANDLER(float_mem_slow)
     void *p = mem_begin(v, op, s, &m);
 
     run_float(v, op, s, p);
-    return mem_end(v, op, s, &m, p);
+    return native_mem_end(v, op, s, &m, p);
 }
 SIMD_MEM(float_mem, float_mem_slow, TLB_READ, run_float(v, op, s, p))
 
@@ -362,7 +328,7 @@ OP_HANDLER(x87)
     if (!s->is_control && !s->is_mmx) {
         set_x87_pointers(v, s, m.la);
     }
-    return mem_end(v, op, s, &m, p);
+    return native_mem_end(v, op, s, &m, p);
 }
 
 static enum ref_result fwait(struct vcpu *v, const struct insn *insn __attribute__((unused)))
@@ -394,7 +360,7 @@ static const uint8_t *mask_operand(const struct vcpu *v, const struct insn_opera
     return v->xsave + FPU_XMM0 + (size_t)16 * (o->reg & 15);
 }
 
-static enum ref_result mask_move(struct vcpu *v, const struct insn *insn)
+enum ref_result native_mask_move(struct vcpu *v, const struct insn *insn)
 {
     unsigned size = insn->op == INSN_MASKMOVQ ? 8 : 16;
     bool is_mmx = size == 8;
@@ -402,7 +368,11 @@ static enum ref_result mask_move(struct vcpu *v, const struct insn *insn)
     const uint8_t *mask = mask_operand(v, &insn->operand[1]);
     uint64_t offset = v->gpr[GPR_RDI], la;
 
-    (is_mmx ? fpu_check_mmx : fpu_check_sse)(v);
+    if (insn->encoding != INSN_LEGACY) {
+        fpu_check_avx(v, XCR0_AVX_ALL);
+    } else {
+        (is_mmx ? fpu_check_mmx : fpu_check_sse)(v);
+    }
     if (is_mmx && fpu_is_pending(v)) {
         vcpu_raise(v, EXC_MF);
     }
@@ -569,7 +539,7 @@ bool lower_native(struct lower *lw, const struct insn *insn)
     case INSN_FWAIT: lower_call(lw, insn, fwait); break;
     case INSN_FNINIT: lower_call(lw, insn, fninit); break;
     case INSN_MASKMOVQ:
-    case INSN_MASKMOVDQU: lower_call(lw, insn, mask_move); break;
+    case INSN_MASKMOVDQU: lower_call(lw, insn, native_mask_move); break;
     default: lower_site(lw, insn); break;
     }
     return true;

@@ -19,9 +19,9 @@
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/ref/code_view.h"
 #include "hv/soft/ref/native.h"
+#include "hv/soft/ref/native_stub_int.h"
 
 #define VIEW_BYTES   (16u << 20)
-#define STUB_MAX     256u
 #define BUCKET_COUNT 4096u
 
 struct stub {
@@ -33,34 +33,11 @@ struct stub {
 struct native_cache {
     struct code_view view;
     size_t used;
+    bool has_zmm; /* the guest sees AVX-512 */
     struct stub *bucket[BUCKET_COUNT];
 };
 
 /* --- emitting --- */
-
-struct code {
-    uint8_t bytes[STUB_MAX];
-    unsigned len;
-};
-
-static void emit(struct code *c, const void *bytes, unsigned len)
-{
-    memcpy(c->bytes + c->len, bytes, len);
-    c->len += len;
-}
-
-#define EMIT(c, ...)                            \
-    do {                                        \
-        const uint8_t bytes_[] = {__VA_ARGS__}; \
-        emit((c), bytes_, sizeof(bytes_));      \
-    } while (0)
-
-static void emit32(struct code *c, size_t value)
-{
-    uint32_t v32 = (uint32_t)value;
-
-    emit(c, &v32, 4);
-}
 
 /* MOVUPS xmm, [rdi+off] or back. */
 static void emit_xmm(struct code *c, bool is_store, unsigned reg)
@@ -73,7 +50,7 @@ static void emit_xmm(struct code *c, bool is_store, unsigned reg)
 }
 
 /* MOV host, [rdi+off of guest] or back; host is RAX, RCX or RDX. */
-static void emit_gpr(struct code *c, bool is_store, unsigned host, unsigned guest)
+void stub_gpr(struct code *c, bool is_store, unsigned host, unsigned guest)
 {
     EMIT(c, 0x48, is_store ? 0x89 : 0x8b, (uint8_t)(0x87 | host << 3));
     emit32(c, offsetof(struct vcpu, gpr) + 8u * (guest & 15));
@@ -87,7 +64,7 @@ static void emit_flags_in(struct code *c)
     EMIT(c, 0x04, 0x7f, 0x9e); /* add al, 0x7f; sahf */
 }
 
-static void emit_flags_out(struct code *c)
+void stub_flags_out(struct code *c)
 {
     EMIT(c, 0x9f, 0x0f, 0x90, 0xc0, 0x66, 0x89, 0x87); /* lahf; seto al; mov [rdi+off], ax */
     emit32(c, offsetof(struct vcpu, aflags));
@@ -216,21 +193,21 @@ static void emit_loads(struct code *c, const struct insn *insn, const struct ins
         emit_xmm(c, false, 0);
     }
     if (gpr) {
-        emit_gpr(c, false, gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
+        stub_gpr(c, false, gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
     }
     if (is_explicit_compare(insn)) {
-        emit_gpr(c, false, GPR_RAX, GPR_RAX);
-        emit_gpr(c, false, GPR_RDX, GPR_RDX);
+        stub_gpr(c, false, GPR_RAX, GPR_RAX);
+        stub_gpr(c, false, GPR_RDX, GPR_RDX);
     }
 }
 
 static void emit_stores(struct code *c, const struct insn *insn, const struct insn_operand *gpr)
 {
     if (gpr && gpr == &insn->operand[0]) {
-        emit_gpr(c, true, gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
+        stub_gpr(c, true, gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
     }
     if (is_index_compare(insn)) {
-        emit_gpr(c, true, GPR_RCX, GPR_RCX);
+        stub_gpr(c, true, GPR_RCX, GPR_RCX);
     }
     if (insn->operand_count && insn->operand[0].kind == INSN_XMM) {
         emit_xmm(c, true, insn->operand[0].reg);
@@ -239,7 +216,7 @@ static void emit_stores(struct code *c, const struct insn *insn, const struct in
         emit_xmm(c, true, 0);
     }
     if (defines_flags(insn)) {
-        emit_flags_out(c);
+        stub_flags_out(c);
     }
 }
 
@@ -262,17 +239,17 @@ static void build_x87(struct code *c, const struct insn *insn)
     EMIT(c, 0xf3, 0x0f, 0x1e, 0xfa); /* endbr64 */
     emit_fx(c, 1);
     if (gpr) {
-        emit_gpr(c, false, is_ax || gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
+        stub_gpr(c, false, is_ax || gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
     }
     if (insn->op == INSN_FCMOVCC) {
         emit_flags_in(c);
     }
     emit_insn(c, insn, gpr && !is_ax);
     if (gpr && gpr == &insn->operand[0]) {
-        emit_gpr(c, true, is_ax || gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
+        stub_gpr(c, true, is_ax || gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
     }
     if (defines_flags(insn)) {
-        emit_flags_out(c);
+        stub_flags_out(c);
     }
     emit_fx(c, 0);
     EMIT(c, 0xdb, 0xe3, 0xc3); /* fninit: the host's x87 as C expects it */
@@ -315,7 +292,9 @@ native_fn native_stub(struct native_cache *n, const struct insn *insn, bool with
     struct code c = {.len = 0};
     unsigned bucket;
 
-    if (with_x87) {
+    if (insn->encoding != INSN_LEGACY) {
+        stub_build_avx(&c, insn, n->has_zmm);
+    } else if (with_x87) {
         build_x87(&c, insn);
     } else {
         build_simd(&c, insn);
@@ -358,6 +337,7 @@ int native_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->native = n;
+    n->has_zmm = v->features & CPU_HAS(AVX512F);
     r = code_view_open(&n->view, "ec1-native", VIEW_BYTES);
     if (r < 0) {
         native_fini(v);

@@ -107,11 +107,20 @@ static enum ref_result fxrstor(struct vcpu *v, const struct insn *insn)
 
 /* --- MXCSR --- */
 
+static void check_mxcsr_access(struct vcpu *v, const struct insn *insn)
+{
+    if (insn->encoding == INSN_LEGACY) {
+        fpu_check_sse(v);
+    } else {
+        fpu_check_avx(v, XCR0_AVX_ALL);
+    }
+}
+
 static enum ref_result ldmxcsr(struct vcpu *v, const struct insn *insn)
 {
     uint32_t value;
 
-    fpu_check_sse(v);
+    check_mxcsr_access(v, insn);
     value = mmu_read32(v, ref_ea(v, insn, 4, false));
     need_mxcsr(v, value);
     store_le32(v->xsave + FPU_MXCSR, value);
@@ -120,7 +129,7 @@ static enum ref_result ldmxcsr(struct vcpu *v, const struct insn *insn)
 
 static enum ref_result stmxcsr(struct vcpu *v, const struct insn *insn)
 {
-    fpu_check_sse(v);
+    check_mxcsr_access(v, insn);
     mmu_write32(v, ref_ea(v, insn, 4, true), load_le32(v->xsave + FPU_MXCSR));
     return REF_NEXT;
 }
@@ -353,8 +362,10 @@ enum ref_result ref_fpstate(struct vcpu *v, const struct insn *insn)
     switch (insn->op) {
     case INSN_FXSAVE: return fxsave(v, insn);
     case INSN_FXRSTOR: return fxrstor(v, insn);
-    case INSN_LDMXCSR: return ldmxcsr(v, insn);
-    case INSN_STMXCSR: return stmxcsr(v, insn);
+    case INSN_LDMXCSR:
+    case INSN_VLDMXCSR: return ldmxcsr(v, insn);
+    case INSN_STMXCSR:
+    case INSN_VSTMXCSR: return stmxcsr(v, insn);
     case INSN_XSAVE:
     case INSN_XSAVEOPT:
     case INSN_XSAVEC: return xsave(v, insn);
