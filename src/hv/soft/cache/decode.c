@@ -72,6 +72,7 @@ static enum insn_status decode_crossing(struct maker *m, struct insn *insn)
     m->lower.is_out_of_memory |= !page;
     memcpy(bytes, m->host, have);
     memcpy(bytes + have, next, INSN_LEN_MAX - have);
+    memcpy(m->bytes, bytes, INSN_LEN_MAX);
     m->block->is_crossing = true;
     m->block->host2 = next;
     return decode_bytes(m->v, bytes, INSN_LEN_MAX, insn);

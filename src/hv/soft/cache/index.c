@@ -204,13 +204,19 @@ static void page_unlink(struct code_page *page, const struct block *b)
 }
 
 /* One for each page as seen from one linear address in one mode. */
-static uint32_t page_id_of(struct code_cache *c, const struct code_page *page,
-                           const struct block *b)
+static uint32_t page_id_of(struct code_cache *c, const struct code_page *page, uint64_t rip,
+                           uint32_t mode_key)
 {
     for (struct block *other = page->blocks; other; other = *page_next(other, page)) {
-        if ((other->gpa.v ^ b->gpa.v) < 4096 && (other->rip ^ b->rip) < 4096 &&
-            other->mode_key == b->mode_key) {
+        if (other->mode_key != mode_key) {
+            continue;
+        }
+        if ((other->gpa.v ^ page->gpa) < 4096 && (other->rip ^ rip) < 4096) {
             return other->page_id;
+        }
+        if (other->is_crossing && other->gpa2.v == page->gpa &&
+            ((other->rip | 0xfff) + 1) >> 12 == rip >> 12) {
+            return other->page_id2;
         }
     }
     return ++c->last_page_id;
@@ -232,12 +238,18 @@ void code_insert(struct vcpu *v, struct block *block)
     struct code_page *page = code_page_find(c, block->gpa.v & ~UINT64_C(0xfff));
     uint64_t len = first_page_len(block);
 
-    block->page_id = page ? page_id_of(c, page, block) : 0;
+    block->page_id = page ? page_id_of(c, page, block->rip, block->mode_key) : 0;
     block->hash_next = *bucket;
     *bucket = block;
     page_link(page, block, 0, block->gpa.v, len);
-    if (block->is_crossing && block->gpa2.v != page->gpa) {
-        page_link(code_page_find(c, block->gpa2.v), block, 1, 0, block->byte_count - len);
+    if (block->is_crossing) {
+        struct code_page *page2 = code_page_find(c, block->gpa2.v);
+
+        block->page_id2 =
+            page2 ? page_id_of(c, page2, (block->rip | 0xfff) + 1, block->mode_key) : 0;
+        if (page2 != page) {
+            page_link(page2, block, 1, 0, block->byte_count - len);
+        }
     }
 }
 

@@ -172,6 +172,30 @@ TEST(cache, an_instruction_on_two_pages_runs_and_follows_both)
     finish(&vm);
 }
 
+TEST(cache, a_loop_through_an_instruction_on_two_pages_sees_another_second_page)
+{
+    /* l: add eax, 1; stc; adc eax, 10h (its last byte on the second page); dec ecx; jnz l; hlt */
+    static const uint8_t first[] = {0x83, 0xc0, 1, 0xf9, 0x15, 0x10, 0, 0};
+    static const uint8_t second[] = {0, 0xff, 0xc9, 0x75, 0xf3, 0xf4};
+    static const uint8_t other[] = {1, 0xff, 0xc9, 0x75, 0xf3, 0xf4};
+    struct soft_vm vm;
+
+    start(&vm, first, 0);
+    CHECK_INT(mem_write(vm.mem, GPA(CODE + 0xff8), first, sizeof(first)), 0);
+    CHECK_INT(mem_write(vm.mem, GPA(CODE + 0x1000), second, sizeof(second)), 0);
+    CHECK_INT(mem_write(vm.mem, GPA(DATA), other, sizeof(other)), 0);
+    for (unsigned i = 0; i < 6; i++) {
+        (void)soft_vm_map(&vm, CODE + 0x1000, i & 1 ? DATA : CODE + 0x1000, PTE_RW | PTE_US);
+        mmu_flush_page(vm.v, CODE + 0x1000);
+        vm.v->rip = CODE + 0xff8;
+        vm.v->gpr[GPR_RAX] = 0;
+        vm.v->gpr[GPR_RCX] = 100;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 100 * (i & 1 ? 0x1000012 : 0x12));
+    }
+    finish(&vm);
+}
+
 TEST(cache, a_missing_second_page_faults_at_its_start)
 {
     struct soft_vm vm;

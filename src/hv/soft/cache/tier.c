@@ -46,7 +46,7 @@ void code_tiers_enrol(struct vcpu *v, struct block *block)
     if (!v->emit) {
         return;
     }
-    if (v->mode == MODE_LONG64 && !(block->mode_key & MODE_KEY_SINGLE) && !block->is_crossing) {
+    if (v->mode == MODE_LONG64 && !(block->mode_key & MODE_KEY_SINGLE)) {
         block->heat = v->code->heat;
         block->op[0].fn = count_run;
     }

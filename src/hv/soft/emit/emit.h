@@ -33,6 +33,8 @@
  *               target must be this block's address; then as far.  There is a table for each
  *               privilege; code of one never runs at the other.
  *
+ * A block that lies on two pages tests the second one, too, whatever way it is entered.
+ *
  * So links and tables outlive changes of address spaces; they only clear the xTLB.
  *
  * Flags from block to block.  Which flags a block reads before it writes them is known to the block

@@ -37,13 +37,14 @@ static void compare_target(struct asm_buf *a, uint64_t rip)
     }
 }
 
-static void compare_page(struct asm_buf *a, const struct block *b)
+/* Is the page of `rip` the one that page_id names? */
+static void compare_page(struct asm_buf *a, const struct block *b, uint64_t rip, uint32_t page_id)
 {
     size_t slot = offsetof(struct vcpu, xtlb) +
-                  ((size_t)priv_of(b) * XTLB_SLOTS + XTLB_SLOT_OF(b->rip)) * sizeof(uint32_t);
+                  ((size_t)priv_of(b) * XTLB_SLOTS + XTLB_SLOT_OF(rip)) * sizeof(uint32_t);
 
     asm_rm(a, 4, 0x81, 7, HOST_VCPU, (int32_t)slot);
-    asm_imm(a, b->page_id, 4);
+    asm_imm(a, page_id, 4);
 }
 
 static void compare_poll(struct asm_buf *a)
@@ -63,7 +64,7 @@ static void emit_tests(const struct emit_cache *e, struct asm_buf *a, const stru
     }
     if (entries & (BIT(ENTRY_INDIRECT) | BIT(ENTRY_FAR))) {
         at[ENTRY_FAR] = a->at;
-        compare_page(a, b);
+        compare_page(a, b, b->rip, b->page_id);
         asm_jump_to(a, CC_NOT_EQUAL, b->code->leave);
     }
     at[ENTRY_BACK] = a->at;
@@ -130,6 +131,10 @@ void emit_front(struct translation *t)
     at[ENTRY_NEAR] = t->a->at;
     c->body = t->a->at;
     set_entries(c, at);
+    if (t->block->is_crossing) {
+        compare_page(t->a, t->block, t->block->rip + 0x1000, t->block->page_id2);
+        asm_jump_to(t->a, CC_NOT_EQUAL, c->leave);
+    }
 }
 
 /* Where such links enter the block; NULL if code memory is full. */

@@ -64,7 +64,7 @@ bool emit_live_at_end(struct translation *t, const struct insn *last, uint64_t e
 {
     uint64_t target = end_rip + (uint64_t)last->imm;
 
-    if (t->v->has_strict_flags || !t->block->has_links) {
+    if (t->v->has_strict_flags || !t->block->has_links || t->block->is_crossing) {
         return true;
     }
     switch (last->op) {
@@ -112,5 +112,9 @@ void emit_find_live(struct translation *t, const struct insn *insn, unsigned cou
             is_live = use.read != READS_NONE || (is_live && !use.writes);
         }
     }
-    t->flags_in = is_live || t->v->has_strict_flags ? wanted_at(insn, count) : FLAGS_IN_DEAD;
+    if (!is_live && !t->v->has_strict_flags) {
+        t->flags_in = FLAGS_IN_DEAD;
+    } else { /* the body of a crossing one begins with a test */
+        t->flags_in = t->block->is_crossing ? FLAGS_IN_SAVED : wanted_at(insn, count);
+    }
 }

@@ -67,6 +67,7 @@ struct block {
     struct emit_code *code; /* emit/: translated, or NULL */
     op_fn first;            /* the handler that op[0] had before the tiers */
     uint32_t page_id;       /* names its page by address, memory and mode: see v->xtlb */
+    uint32_t page_id2;      /* the same of the second page of a crossing one */
     uint16_t op_count;
     uint8_t heat;    /* runs until it is translated */
     uint8_t entered; /* bits of enum emit_entry: how it has been reached */
