@@ -32,6 +32,7 @@ struct soft_vm {
     } code_event; /* the last one */
     uint64_t mmio_answer, pio_answer;
     uint64_t cr8, tsc;
+    uint32_t unhalted; /* the last APIC ID */
     struct {
         uint32_t index;
         uint64_t value;
@@ -135,6 +136,11 @@ static inline void soft_vm_code_event(struct vcpu *v, gpa_t gpa, uint64_t len)
     soft_vm_of(v)->code_event.count++;
 }
 
+static inline void soft_vm_unhalt(struct vcpu *v, uint32_t apic_id)
+{
+    soft_vm_of(v)->unhalted = apic_id;
+}
+
 static inline void soft_vm_wait(struct vcpu *v)
 {
     (void)v;
@@ -150,6 +156,7 @@ static const struct vcpu_platform soft_vm_platform = {
     .irq_take = soft_vm_irq_take,
     .irq_pending = soft_vm_irq_pending,
     .code_event = soft_vm_code_event,
+    .unhalt = soft_vm_unhalt,
     .tsc = soft_vm_tsc,
     .wait = soft_vm_wait,
 };

@@ -648,10 +648,9 @@ static void *run_second(void *arg)
     return NULL;
 }
 
-TEST(soft, second_cpu_starts_by_init_and_sipi_and_answers)
+/* A second CPU that runs `code` in real mode, and the first one with `first`, until that exits. */
+static void two_cpus(const uint8_t *code, size_t len, void (*first)(struct guest *g))
 {
-    static const uint8_t second[] = {0xc6, 0x06, 0x00, 0x40, 0x77, /* mov byte [4000h], 77h */
-                                     0xf4};
     struct guest g;
     struct hv_vcpu *cpu = NULL;
     struct hv_config config;
@@ -665,14 +664,8 @@ TEST(soft, second_cpu_starts_by_init_and_sipi_and_answers)
     CHECK_OK(hv_vm_new(&hv_soft_ops, &config, &g.vm, &err), &err);
     CHECK_OK(hv_vcpu_new(g.vm, 0, &g.cpu, &err), &err);
     CHECK_OK(hv_vcpu_new(g.vm, 1, &cpu, &err), &err);
-    put(&g, 0x5000, second, sizeof(second));
-    CODE(&g, 0xbb, 0x00, 0x03, 0xe0, 0xfe,         /* mov ebx, fee00300h: ICR */
-         0xc7, 0x43, 0x10, 0x00, 0x00, 0x00, 0x01, /* to CPU 1 */
-         0xc7, 0x03, 0x00, 0xc5, 0x00, 0x00,       /* INIT */
-         0xc7, 0x03, 0x05, 0x06, 0x00, 0x00,       /* SIPI: begin at 5000h */
-         0x80, 0x3d, 0x00, 0x40, 0x00, 0x00, 0x77, /* cmp byte [4000h], 77h */
-         0x75, 0xf7,                               /* jne: until it has */
-         OUT_EXIT(2));
+    put(&g, 0x5000, code, len);
+    first(&g);
     state_prot32();
     CHECK_INT(pthread_create(&thread, NULL, run_second, cpu), 0);
     CHECK_INT(run(&g), HV_EXIT_KICKED);
@@ -681,6 +674,46 @@ TEST(soft, second_cpu_starts_by_init_and_sipi_and_answers)
     CHECK_INT(pthread_join(thread, NULL), 0);
     hv_vcpu_free(cpu);
     guest_fini(&g);
+}
+
+#define START_SECOND                                                            \
+    0xbb, 0x00, 0x03, 0xe0, 0xfe,                 /* mov ebx, fee00300h: ICR */ \
+        0xc7, 0x43, 0x10, 0x00, 0x00, 0x00, 0x01, /* to CPU 1 */                \
+        0xc7, 0x03, 0x00, 0xc5, 0x00, 0x00,       /* INIT */                    \
+        0xc7, 0x03, 0x05, 0x06, 0x00, 0x00        /* SIPI: begin at 5000h */
+#define AWAIT(value)                                                         \
+    0x80, 0x3d, 0x00, 0x40, 0x00, 0x00, value, /* cmp byte [4000h], value */ \
+        0x75, 0xf7                             /* jne: until it has */
+
+static void start_and_await(struct guest *g)
+{
+    CODE(g, START_SECOND, AWAIT(0x77), OUT_EXIT(2));
+}
+
+TEST(soft, second_cpu_starts_by_init_and_sipi_and_answers)
+{
+    static const uint8_t second[] = {0xc6, 0x06, 0x00, 0x40, 0x77, /* mov byte [4000h], 77h */
+                                     0xf4};
+
+    two_cpus(second, sizeof(second), start_and_await);
+}
+
+static void start_and_kick(struct guest *g)
+{
+    CODE(g, START_SECOND, AWAIT(0x77), /* */
+         0xb9, 0x01, 0x00, 0x00, 0x00, /* mov ecx, 1 */
+         0xb8, 0x05, 0x00, 0x00, 0x00, /* mov eax, 5 */
+         0x0f, 0x01, 0xc1,             /* vmcall */
+         AWAIT(0x78), OUT_EXIT(2));
+}
+
+TEST(soft, kick_ends_a_halt_that_no_interrupt_may_end)
+{
+    static const uint8_t second[] = {0xc6, 0x06, 0x00, 0x40, 0x77, /* mov byte [4000h], 77h */
+                                     0xf4,                         /* with IF clear */
+                                     0xc6, 0x06, 0x00, 0x40, 0x78, 0xf4};
+
+    two_cpus(second, sizeof(second), start_and_kick);
 }
 
 TEST(soft, limits_are_said_in_words)

@@ -108,6 +108,15 @@ static void platform_code_event(struct vcpu *v, gpa_t gpa, uint64_t len)
     smc_tell_others(soft_vcpu_of(v), gpa, len);
 }
 
+static void platform_unhalt(struct vcpu *v, uint32_t apic_id)
+{
+    struct soft_vm *vm = soft_vcpu_of(v)->vm;
+
+    if (apic_id < vm->vcpu_count && vm->vcpu[apic_id]) {
+        lapic_wake(&vm->vcpu[apic_id]->lapic, POLL_UNHALT);
+    }
+}
+
 static uint64_t platform_tsc(struct vcpu *v)
 {
     return lapic_tsc(v->lapic);
@@ -139,6 +148,7 @@ const struct vcpu_platform soft_platform = {
     .irq_take = platform_irq_take,
     .irq_pending = platform_irq_pending,
     .code_event = platform_code_event,
+    .unhalt = platform_unhalt,
     .tsc = platform_tsc,
     .wait = platform_wait,
 };

@@ -48,7 +48,8 @@ static void serve_init(struct soft_vcpu *s)
 static void serve_poll(struct soft_vcpu *s)
 {
     struct vcpu *v = &s->cpu;
-    uint32_t bits = take_bits(v, POLL_SMC | POLL_INIT | POLL_SIPI | POLL_NMI | POLL_STOP);
+    uint32_t bits =
+        take_bits(v, POLL_SMC | POLL_INIT | POLL_SIPI | POLL_NMI | POLL_STOP | POLL_UNHALT);
 
     if (bits & POLL_SMC) {
         smc_serve(s);
@@ -61,6 +62,9 @@ static void serve_poll(struct soft_vcpu *s)
     }
     if (bits & POLL_NMI) {
         s->nmi_pending = true;
+    }
+    if (bits & POLL_UNHALT) {
+        s->unhalted = true;
     }
 }
 
@@ -96,6 +100,10 @@ static void wait_or_run(struct soft_vcpu *s)
 {
     struct vcpu *v = &s->cpu;
 
+    if (v->halted && s->unhalted) {
+        s->unhalted = false;
+        v->halted = 0;
+    }
     if (v->wait_for_sipi) {
         (void)take_bits(v, POLL_IRQ);
         soft_platform.wait(v);

@@ -56,6 +56,7 @@ struct soft_vcpu {
     struct lapic lapic;
     struct smc_queue smc;
     bool nmi_pending; /* owner; others set POLL_NMI */
+    bool unhalted;    /* the next HLT ends at once; others set POLL_UNHALT */
     bool inject;      /* cpu.exc is due before the first instruction (vcpu_set) */
     struct vcpu cpu __attribute__((aligned(64)));
 };

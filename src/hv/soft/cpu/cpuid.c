@@ -69,8 +69,10 @@ enum { EAX, EBX, ECX, EDX };
  * and TSA_L1_NO */
 #define FE21_EAX (BIT(2) | BIT(6) | BIT(8) | BIT(29))
 #define FE21_ECX (BIT(1) | BIT(2))
-/* KVM: PIO needs no delay, clock source 2, clock source stable */
-#define KVM_FEATURES (BIT(1) | BIT(3) | BIT(24))
+/* KVM: PIO needs no delay, clock source 2, clock source stable; with several vCPUs, waiters for a
+ * spinlock can sleep (PV_UNHALT) */
+#define KVM_FEATURES     (BIT(1) | BIT(3) | BIT(24))
+#define KVM_FEATURES_SMP BIT(7)
 
 #define EFER_AIBRSE (UINT64_C(1) << 21)
 
@@ -182,7 +184,8 @@ static void build_hypervisor(struct cpuid_model *m, uint32_t tsc_khz)
 
     memcpy(&r[EBX], "KVMKVMKVM\0\0\0", 12);
     add(m, HV_BASE, -1, r);
-    add(m, HV_BASE + 1, -1, (uint32_t[4]){(uint32_t)KVM_FEATURES});
+    add(m, HV_BASE + 1, -1,
+        (uint32_t[4]){(uint32_t)(KVM_FEATURES | (m->vcpu_count > 1 ? KVM_FEATURES_SMP : 0))});
     add(m, HV_BASE + 0x10, -1, (uint32_t[4]){tsc_khz, CPUID_APIC_KHZ});
 }
 

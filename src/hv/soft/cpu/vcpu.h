@@ -68,13 +68,14 @@ enum exc_vector {
 #define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 
 /* Bits of `poll`: why the run loop must look up.  Any thread sets, the owner clears. */
-#define POLL_IRQ  0x01u /* the local APIC may have an interrupt to deliver */
-#define POLL_NMI  0x02u
-#define POLL_INIT 0x04u
-#define POLL_SIPI 0x08u
-#define POLL_KICK 0x10u
-#define POLL_SMC  0x20u /* another thread wrote to a page with decoded code */
-#define POLL_STOP 0x40u /* the run loop shall return: triple fault, broken */
+#define POLL_IRQ    0x01u /* the local APIC may have an interrupt to deliver */
+#define POLL_NMI    0x02u
+#define POLL_INIT   0x04u
+#define POLL_SIPI   0x08u
+#define POLL_KICK   0x10u
+#define POLL_SMC    0x20u /* another thread wrote to a page with decoded code */
+#define POLL_STOP   0x40u /* the run loop shall return: triple fault, broken */
+#define POLL_UNHALT 0x80u /* another vCPU asked to end the HLT of this one, or else its next */
 
 /* Execution mode, derived from CR0, EFER, CS and RFLAGS.VM by vcpu_update_mode(). */
 enum cpu_mode { MODE_REAL, MODE_PROT16, MODE_PROT32, MODE_COMPAT16, MODE_COMPAT32, MODE_LONG64 };
@@ -158,6 +159,8 @@ struct vcpu_platform {
     /* For the other vCPUs: this one wrote [gpa, gpa+len), within a page that holds decoded code;
      * with len 0, it has just begun to decode code from that page. */
     void (*code_event)(struct vcpu *v, gpa_t gpa, uint64_t len);
+    /* End the HLT of the vCPU with this APIC ID, or its next one. */
+    void (*unhalt)(struct vcpu *v, uint32_t apic_id);
     /* Guest time stamp counter, offset included. */
     uint64_t (*tsc)(struct vcpu *v);
     /* Sleep until poll != 0 or a timer of this vCPU is due (then POLL_IRQ gets set).  HLT. */
@@ -184,8 +187,8 @@ struct vcpu {
                       * vcpu_set_rflags(), or vcpu_has_flag() for a non-arithmetic one */
     uint16_t aflags; /* arithmetic flags as LAHF and SETO give them: bits 8-15 = RFLAGS bits 0-7,
                       * bit 0 = OF */
-    uint32_t pause_count;     /* PAUSE instructions executed */
-    uint8_t host_mxcsr_flags; /* sticky flags that ref/native.c left in the host's MXCSR, or */
+    uint32_t pause_count;        /* PAUSE instructions executed */
+    uint8_t host_mxcsr_flags;    /* sticky flags that ref/native.c left in the host's MXCSR, or */
 #define HOST_MXCSR_UNKNOWN 0x3fu /* anything: other code ran on this thread */
     uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
     bool code_hit;    /* the running block was overwritten: leave it after this instruction */

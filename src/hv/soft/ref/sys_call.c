@@ -134,10 +134,23 @@ enum ref_result sys_int(struct vcpu *v, const struct insn *insn)
     return REF_JUMP;
 }
 
-/* The hypercall of KVM guests: none is offered, so each one fails as an unknown one would. */
+/* The hypercalls of KVM guests (Linux, Documentation/virt/kvm/x86/hypercalls.rst): number in RAX,
+ * arguments in RBX and RCX. */
+#define KVM_HC_KICK_CPU 5 /* RCX: APIC ID; waiters for a spinlock sleep in HLT until it comes */
+#define KVM_ENOSYS      (-1000)
+#define KVM_EPERM       (-1)
+
 enum ref_result sys_vmcall(struct vcpu *v, const struct insn *insn)
 {
+    int64_t result = KVM_ENOSYS;
+
     (void)insn;
-    v->gpr[GPR_RAX] = (uint64_t)(v->cpl == 0 ? -1000 /* KVM_ENOSYS */ : -1 /* KVM_EPERM */);
+    if (v->cpl != 0) {
+        result = KVM_EPERM;
+    } else if ((uint32_t)v->gpr[GPR_RAX] == KVM_HC_KICK_CPU) {
+        v->platform->unhalt(v, (uint32_t)v->gpr[GPR_RCX]);
+        result = 0;
+    }
+    v->gpr[GPR_RAX] = (uint64_t)result;
     return REF_NEXT;
 }

@@ -163,8 +163,28 @@ TEST(sys, swapgs_exchanges_the_bases)
     CHECK_INT(op(&vm, INSN_SWAPGS), REF_NEXT);
     CHECK_INT(vm.v->seg[SEG_GS].base, 2);
     CHECK_INT(vm.v->kernel_gs_base, 1);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, hypercall_kicks_a_cpu_for_the_kernel_only)
+{
+    struct soft_vm vm;
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RAX] = 99;
     CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
     CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-1000);
+    vm.v->gpr[GPR_RAX] = 5;
+    vm.v->gpr[GPR_RCX] = 3;
+    CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0);
+    CHECK_INT(vm.unhalted, 3);
+    vm.v->cpl = 3;
+    vm.v->gpr[GPR_RAX] = 5;
+    vm.v->gpr[GPR_RCX] = 2;
+    CHECK_INT(op(&vm, INSN_VMMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-1);
+    CHECK_INT(vm.unhalted, 3);
     sys_vm_stop(&vm);
 }
 
