@@ -267,6 +267,119 @@ TEST(link, every_loop_is_left_when_something_is_to_be_looked_at)
     }
 }
 
+/* --- calls and returns --- */
+
+TEST(link, calls_nest_deeper_than_the_host_remembers)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    /* f: dec ecx; jz 1f; call f; 1: inc eax; ret */
+    PUT(&vm, CODE, "\xe8\x01\x00\x00\x00\xf4\xff\xc9\x74\x05\xe8\xf7\xff\xff\xff\xff\xc0\xc3");
+    for (unsigned i = 0; i < 3; i++) {
+        vm.v->gpr[GPR_RAX] = 0;
+        vm.v->gpr[GPR_RCX] = 20000;
+        CHECK_INT(run_from(&vm, CODE), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 20000);
+        CHECK_INT(vm.v->gpr[GPR_RSP], STACK);
+    }
+    finish(&vm);
+}
+
+TEST(link, calls_that_never_return_do_no_harm)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    /* l: call 1f; 1: pop rax; dec ecx; jnz l; hlt */
+    PUT(&vm, CODE, "\xe8\x00\x00\x00\x00\x58\xff\xc9\x75\xf6\xf4");
+    vm.v->gpr[GPR_RCX] = 1000000;
+    CHECK_INT(run_from(&vm, CODE), -1);
+    CHECK_INT(vm.v->gpr[GPR_RCX], 0);
+    CHECK_INT(vm.v->gpr[GPR_RAX], CODE + 5);
+    finish(&vm);
+}
+
+TEST(link, a_return_goes_where_the_stack_says)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    /* call f; mov bl, 1; hlt; mov bl, 2; hlt; f: add [rsp], rdx; ret */
+    PUT(&vm, CODE, "\xe8\x06\x00\x00\x00\xb3\x01\xf4\xb3\x02\xf4\x48\x01\x14\x24\xc3");
+    for (unsigned i = 0; i < 12; i++) {
+        vm.v->gpr[GPR_RDX] = i % 3 ? 0 : 3;
+        vm.v->gpr[GPR_RBX] = 0;
+        CHECK_INT(run_from(&vm, CODE), -1);
+        CHECK_INT(vm.v->gpr[GPR_RBX], i % 3 ? 1 : 2);
+    }
+    /* to address 0, which is what an empty stack of calls looks like */
+    PUT(&vm, CODE, "\x6a\x00\xc3"); /* push 0; ret */
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_INT(run_from(&vm, CODE), EXC_PF);
+        CHECK_INT(vm.v->rip, 0);
+    }
+    finish(&vm);
+}
+
+/* The supervisor calls, and leaves for user code that returns to the place behind that call. */
+TEST(link, user_code_does_not_return_from_the_supervisors_calls)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    (void)soft_vm_map(&vm, CODE, CODE, PTE_RW);
+    mmu_flush_page(vm.v, CODE);
+    vm.v->star = UINT64_C(0x23) << 48 | UINT64_C(0x10) << 32;
+    PUT(&vm, CODE, "\xe8\x1b\x00\x00\x00\xf4");
+    PUT(&vm, CODE + 0x20, "\xb9\x00\x10\x40\x00\x41\xbb\x02\x00\x00\x00\x48\x0f\x07");
+    PUT(&vm, NEXT_PAGE, "\x68\x05\x00\x40\x00\xc3"); /* push CODE + 5; ret */
+    PUT(&vm, NEXT_PAGE + 0x20, "\xc3");
+    for (unsigned i = 0; i < 4; i++) {
+        set_cpl(vm.v, false);
+        vm.v->gpr[GPR_RSP] = STACK;
+        CHECK_INT(run_from(&vm, CODE), EXC_PF);
+        CHECK_INT(vm.v->cpl, 3);
+        CHECK_INT(vm.v->rip, CODE + 5);
+        CHECK_INT(vm.v->exc.cr2, CODE + 5);
+    }
+    finish(&vm);
+}
+
+static struct soft_vm *g_remapped;
+
+/* The caller's page becomes another one. */
+static void remap(struct vcpu *v, uint16_t port, void *data, unsigned len, bool is_write)
+{
+    (void)port;
+    (void)data;
+    (void)len;
+    (void)is_write;
+    (void)soft_vm_map(g_remapped, CODE, OTHER, PTE_RW | PTE_US);
+    mmu_flush_page(v, CODE);
+}
+
+TEST(link, a_return_to_a_page_that_was_remapped_meanwhile_finds_the_new_one)
+{
+    struct vcpu_platform platform = soft_vm_platform;
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    platform.pio = remap;
+    vm.v->platform = &platform;
+    g_remapped = &vm;
+    PUT(&vm, CODE, "\xe8\xfb\x0f\x00\x00\xb3\x01\xf4"); /* call NEXT_PAGE; mov bl, 1; hlt */
+    PUT(&vm, OTHER, "\xe8\xfb\x0f\x00\x00\xb3\x02\xf4");
+    PUT(&vm, NEXT_PAGE, "\xe6\x10\xc3"); /* out 10h, al; ret */
+    for (unsigned i = 0; i < 4; i++) {
+        (void)soft_vm_map(&vm, CODE, CODE, PTE_RW | PTE_US);
+        mmu_flush_page(vm.v, CODE);
+        CHECK_INT(run_from(&vm, CODE), -1);
+        CHECK_INT(vm.v->gpr[GPR_RBX] & 0xff, 2);
+    }
+    finish(&vm);
+}
+
 /* --- flags --- */
 
 /* Code on CODE makes flags and goes on to NEXT_PAGE or CODE + 40h, where they are read: RBX = CF,

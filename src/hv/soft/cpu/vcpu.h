@@ -192,6 +192,7 @@ struct vcpu {
 #define HOST_MXCSR_UNKNOWN 0x3fu /* anything: other code ran on this thread */
     uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
     bool code_hit;    /* the running block was overwritten: leave it after this instruction */
+    _Alignas(8) uint32_t pair_limit; /* see pair_base; together with poll, one comparison */
     _Atomic uint32_t poll;
     uint8_t cpl;
     bool irq_held; /* the run loop took POLL_IRQ while IF was 0: look again once IF is set */
@@ -213,7 +214,9 @@ struct vcpu {
     struct emit_site *site;    /* the branch by which translated code was left, or NULL */
     bool has_missed;           /* it was left by an indirect branch to v->rip */
     bool has_strict_flags;     /* translate so that arithmetic flags are always right in C */
-    uint32_t branch_site;      /* emit/: the last indirect branch that may have to be undone */
+    uint64_t host_rsp;         /* emit/: the thread's stack while translated code runs */
+    uint64_t pair_base;   /* emit/: top of the stack that translated code runs on, below 4 GiB */
+    uint32_t branch_site; /* emit/: the last indirect branch that may have to be undone */
 
     struct cpu_segment seg[SEG_COUNT];
     struct cpu_table gdt, idt;

@@ -8,7 +8,7 @@
  *     guest r10 r11 r14 r15                              in v->gpr
  *     struct vcpu                                        in r14
  *     scratch                                            r10, r11
- *     the host's stack                                   rsp
+ *     a stack of calls, below 4 GiB                      rsp
  *
  * and with the soft TLB's comparison before each access.  Arithmetic flags are in EFLAGS while they
  * are needed and no comparison destroys them, else in v->aflags.
@@ -37,6 +37,15 @@
  *
  * So links and tables outlive changes of address spaces; they only clear the xTLB.
  *
+ * Calls and returns.  A call pushes the return address in the guest and calls on the host, so that
+ * the host predicts returns: it leaves a pair on the stack, the guest's address and the host's
+ * place behind the call, which goes on to the block there.  A return compares its target with the
+ * pair on top, and returns on the host if that is it; else it forgets all pairs and goes by the
+ * table.  Pairs never hold anything up: whatever leaves for the run loop, or changes the privilege,
+ * forgets them, so one that matches belongs to a call since which no translation of code has
+ * changed.  The stack cannot overflow: polls compare rsp with a word whose upper half is v->poll
+ * and whose lower half is the limit.  C code runs on the thread's own stack.
+ *
  * Flags from block to block.  Which flags a block reads before it writes them is known to the block
  * only, so the branch to it does not save them.  It states (emit_site.is_saved) whether they are in
  * EFLAGS or in v->aflags, and enters where that is expected; indirect branches always have them in
@@ -45,8 +54,8 @@
  * (enum flags_in), and has entries that keep, save or fetch them.  Whatever leaves to C leaves them
  * in v->aflags, unless they are dead.
  *
- * Emitted code touches guest RAM behind a TLB comparison, struct vcpu, blocks and links, and the
- * host's stack, nothing else.  It is written through one view of the memory and executed through
+ * Emitted code touches guest RAM behind a TLB comparison, struct vcpu, blocks and links, and its
+ * stack, nothing else.  It is written through one view of the memory and executed through
  * another.  Owner: the vCPU.
  */
 #pragma once

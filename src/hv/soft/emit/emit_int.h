@@ -13,7 +13,9 @@
 #define CODE_RESERVE (64u << 10)  /* more than one block can take of either */
 #define SLOW_MAX     64u          /* one per instruction of a block */
 
-#define STRING_STUBS 16u /* by privilege, size, repeat */
+#define STRING_STUBS 16u          /* by privilege, size, repeat */
+#define PAIR_BYTES   (128u << 10) /* the stack of calls; below its limit, */
+#define PAIR_SPARE   (32u << 10)  /* calls up to the next poll, and a signal's frame */
 
 #define HOST_VCPU HOST_R14
 #define HOST_T1   HOST_R10
@@ -26,16 +28,19 @@ struct emit_cache {
     struct asm_buf buf;  /* where blocks run straight through, */
     struct asm_buf cold; /* and what they seldom need */
     size_t populated[2]; /* of both: asked from the host so far */
+    uint8_t *pairs;      /* PAIR_BYTES */
     size_t first;        /* bytes of the stubs */
     emit_enter_fn enter;
     /* stubs, in the writable view */
-    const uint8_t *leave_op;              /* T1 = op, T2 = its block */
-    const uint8_t *leave_site;            /* T1 = the site */
-    const uint8_t *leave_site_with_flags; /* the same; flags are in EFLAGS */
-    const uint8_t *leave_entry;           /* T1 = the block to enter */
-    const uint8_t *leave_miss;            /* T1 = target of an indirect branch */
-    const uint8_t *run_ops;               /* called; T1 = ops, T2 = their block */
-    const uint8_t *transfer;              /* T2 = struct insn, v->rip is its */
+    const uint8_t *leave_op;                    /* T1 = op, T2 = its block */
+    const uint8_t *leave_site;                  /* T1 = the site */
+    const uint8_t *leave_site_with_flags;       /* the same; flags are in EFLAGS */
+    const uint8_t *leave_entry;                 /* T1 = the block to enter */
+    const uint8_t *leave_miss;                  /* T1 = target of an indirect branch */
+    const uint8_t *return_bottom;               /* T1 = 0, returned to with no call pending */
+    const uint8_t *return_miss[TLB_PRIV_COUNT]; /* T1 = target of a return: by the table */
+    const uint8_t *run_ops;                     /* called; T1 = ops, T2 = their block */
+    const uint8_t *transfer;                    /* T2 = struct insn, v->rip is its */
     /* called; vector.c says what they do */
     const uint8_t *vec_park, *vec_load, *vec_reload;
     const uint8_t *window_fill[TLB_PRIV_COUNT];             /* called; window.c says what it does */
@@ -232,6 +237,15 @@ bool emit_lower_sys(struct translation *t, const struct insn *insn);
 const void *emit_transfer(struct vcpu *v, const struct insn *insn);
 
 bool emit_is_branch(const struct insn *insn);
+static inline enum tlb_priv emit_priv_of(const struct block *b)
+{
+    return b->mode_key & MODE_KEY_USER ? TLB_USER : TLB_SUPERVISOR;
+}
+
+/* lower_branch.c: T1 = target; JMP_NEAR or CALL_NEAR (ModRM digits) through the table. */
+#define JMP_NEAR  4
+#define CALL_NEAR 2
+void emit_by_table(struct asm_buf *a, enum tlb_priv priv, unsigned digit);
 
 /* link.c */
 /* Before the body: the tests of some entries. */
@@ -247,6 +261,9 @@ void emit_vec_load_stub(struct emit_cache *e); /* leaves itself */
 void emit_vec_park(struct emit_cache *e);
 /* Before an instruction that needs it there, and uses flags so. */
 void emit_vec_need(struct translation *t, struct flags_use use);
+
+/* memory.c: before a block is translated. */
+void emit_populate(struct emit_cache *e);
 
 /* stubs.c */
 int emit_stubs(struct emit_cache *e);

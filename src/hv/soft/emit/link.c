@@ -4,7 +4,7 @@
  *
  *     indirect   cmp T1, rip          jne miss
  *     far        cmp [xtlb slot], id  jne leave
- *     back       cmp [poll], 0        jne leave
+ *     back       cmp rsp, [limit]     jb  leave (limit | poll << 32)
  *     body
  *
  * Those by which a block has been reached before it was translated stand right there; others are
@@ -16,13 +16,9 @@
 #include "base/bits.h"
 #include "hv/soft/emit/emit_int.h"
 
+#define CC_BELOW     0x82
 #define CC_NOT_EQUAL 0x85
 #define JMP          0xe9
-
-static enum tlb_priv priv_of(const struct block *b)
-{
-    return b->mode_key & MODE_KEY_USER ? TLB_USER : TLB_SUPERVISOR;
-}
 
 /* --- tests --- */
 
@@ -41,16 +37,19 @@ static void compare_target(struct asm_buf *a, uint64_t rip)
 static void compare_page(struct asm_buf *a, const struct block *b, uint64_t rip, uint32_t page_id)
 {
     size_t slot = offsetof(struct vcpu, xtlb) +
-                  ((size_t)priv_of(b) * XTLB_SLOTS + XTLB_SLOT_OF(rip)) * sizeof(uint32_t);
+                  ((size_t)emit_priv_of(b) * XTLB_SLOTS + XTLB_SLOT_OF(rip)) * sizeof(uint32_t);
 
     asm_rm(a, 4, 0x81, 7, HOST_VCPU, (int32_t)slot);
     asm_imm(a, page_id, 4);
 }
 
+/* Below the limit, or anything to be looked at? */
 static void compare_poll(struct asm_buf *a)
 {
-    asm_rm(a, 4, 0x83, 7, HOST_VCPU, offsetof(struct vcpu, poll));
-    ASM(a, 0);
+    _Static_assert(offsetof(struct vcpu, poll) == offsetof(struct vcpu, pair_limit) + 4 &&
+                       offsetof(struct vcpu, pair_limit) % 8 == 0,
+                   "one word");
+    asm_rm(a, 8, 0x3b, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_limit));
 }
 
 /* Those from the first of `entries` on; `at` gets where they begin. */
@@ -69,7 +68,7 @@ static void emit_tests(const struct emit_cache *e, struct asm_buf *a, const stru
     }
     at[ENTRY_BACK] = a->at;
     compare_poll(a);
-    asm_jump_to(a, CC_NOT_EQUAL, b->code->leave);
+    asm_jump_to(a, CC_BELOW, b->code->leave);
 }
 
 /* --- entries --- */
@@ -208,7 +207,7 @@ static void link_site(struct vcpu *v, struct emit_site *site, struct block *b)
 
 static const void **indirect_slot(struct vcpu *v, const struct block *b)
 {
-    return &v->indirect[priv_of(b)][b->rip % INDIRECT_SLOTS];
+    return &v->indirect[emit_priv_of(b)][b->rip % INDIRECT_SLOTS];
 }
 
 static void link_indirect(struct vcpu *v, const struct block *b)

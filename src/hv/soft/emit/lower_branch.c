@@ -10,6 +10,7 @@
 
 #define CC_NOT_EQUAL 0x85
 #define JMP          0xe9
+#define CALL         0xe8
 
 bool emit_is_branch(const struct insn *insn)
 {
@@ -22,14 +23,20 @@ struct undo {
     uint64_t rip, popped;
 };
 
-static void note_branch(struct translation *t, uint64_t popped)
+/* Offset of what is needed to undo the branch. */
+static uint64_t keep_undo(struct translation *t, uint64_t popped)
 {
     struct undo undo = {.rip = t->rip, .popped = popped};
     ptrdiff_t offset = t->cold->at - t->e->view.rw;
 
     asm_bytes(t->cold, &undo, sizeof(undo));
-    asm_rm(t->a, 4, 0xc7, 0, HOST_VCPU, offsetof(struct vcpu, branch_site));
-    asm_imm(t->a, (uint64_t)offset, 4);
+    return (uint64_t)offset;
+}
+
+static void note_branch(struct asm_buf *a, uint64_t undo)
+{
+    asm_rm(a, 4, 0xc7, 0, HOST_VCPU, offsetof(struct vcpu, branch_site));
+    asm_imm(a, undo, 4);
 }
 
 void emit_undo_branch(struct vcpu *v)
@@ -41,15 +48,14 @@ void emit_undo_branch(struct vcpu *v)
     v->gpr[GPR_RSP] -= undo.popped;
 }
 
-static void go_by_table(struct translation *t)
+void emit_by_table(struct asm_buf *a, enum tlb_priv priv, unsigned digit)
 {
-    enum tlb_priv priv = t->block->mode_key & MODE_KEY_USER ? TLB_USER : TLB_SUPERVISOR;
-    size_t table = offsetof(struct vcpu, indirect) + priv * sizeof(t->v->indirect[0]);
+    size_t table =
+        offsetof(struct vcpu, indirect) + (size_t)priv * sizeof(((struct vcpu *)NULL)->indirect[0]);
 
     _Static_assert(INDIRECT_SLOTS == 65536, "indexed by a word");
-    emit_flags_save(t);
-    asm_rr(t->a, 4, ASM_0F | 0xb7, HOST_T2, HOST_T1); /* movzx r11d, r10w */
-    asm_rm_index(t->a, 4, 0xff, 4, HOST_VCPU, HOST_T2, 3, (int32_t)table);
+    asm_rr(a, 4, ASM_0F | 0xb7, HOST_T2, HOST_T1); /* movzx r11d, r10w */
+    asm_rm_index(a, 4, 0xff, digit, HOST_VCPU, HOST_T2, 3, (int32_t)table);
 }
 
 /* Out of line: the interpreter runs this instruction. */
@@ -80,7 +86,7 @@ static bool lower_jcc(struct translation *t, const struct insn *insn)
     return true;
 }
 
-/* Store the return address; T1 is free afterwards. */
+/* Store the return address, and push it for the host's pair; T1 is free afterwards. */
 static void push_return(struct translation *t)
 {
     bool is_short = (uint64_t)(int32_t)t->next_rip == t->next_rip;
@@ -89,25 +95,43 @@ static void push_return(struct translation *t)
     if (is_short) {
         emit_mem(t, 8, 0xc7, 0);
         asm_imm(t->a, t->next_rip, 4);
+        ASM(t->a, 0x68); /* push imm32 */
+        asm_imm(t->a, t->next_rip, 4);
     } else {
         asm_mov_imm(t->a, HOST_T2, t->next_rip);
         emit_mem(t, 8, 0x89, HOST_T2);
+        ASM(t->a, 0x41, 0x53); /* push r11 */
     }
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, -8);
+}
+
+/* Where the host comes back to: returns have flags in memory. */
+static void come_back(struct translation *t)
+{
+    ASM(t->a, 0x48, 0x8d, 0x64, 0x24, 8); /* lea rsp, [rsp + 8] */
+    t->flags = FLAGS_SAVED;
+    t->is_live = true;
+    emit_exit(t, JMP, t->next_rip);
 }
 
 static bool lower_ret(struct translation *t, const struct insn *insn)
 {
     int32_t popped = 8 + (insn->operand_count ? (uint16_t)insn->imm : 0);
+    uint64_t undo;
 
     if (insn->opsize != 8) {
         return false;
     }
     emit_access_at(t, HOST_R15, 0, TLB_READ, 8, true);
     emit_mem(t, 8, 0x8b, HOST_T1);
-    note_branch(t, (uint64_t)popped);
+    emit_flags_save(t);
     asm_rm(t->a, 8, 0x8d, HOST_R15, HOST_R15, popped);
-    go_by_table(t);
+    asm_rm(t->a, 8, 0x3b, HOST_T1, HOST_RSP, 8); /* cmp r10, [rsp + 8] */
+    undo = keep_undo(t, (uint64_t)popped);
+    asm_jump_to(t->a, CC_NOT_EQUAL, t->cold->at);
+    ASM(t->a, 0xc3); /* ret */
+    note_branch(t->cold, undo);
+    asm_jump_to(t->cold, JMP, t->e->return_miss[emit_priv_of(t->block)]);
     return true;
 }
 
@@ -115,6 +139,7 @@ static bool lower_ret(struct translation *t, const struct insn *insn)
 static bool lower_indirect(struct translation *t, const struct insn *insn)
 {
     const struct insn_operand *o = &insn->operand[0];
+    bool is_call = insn->op == INSN_CALL_IND;
 
     if (insn->opsize != 8 || (o->kind == INSN_MEM && !emit_can_address(insn))) {
         return false;
@@ -126,15 +151,19 @@ static bool lower_indirect(struct translation *t, const struct insn *insn)
         asm_mov(t->a, HOST_T1, emit_use(t, o->reg, HOST_T1));
         t->t1_group = NULL;
     }
-    if (insn->op == INSN_CALL_IND) {
+    if (is_call) {
         slow_unless_canonical(t);
         asm_store(t->a, HOST_T1, HOST_VCPU, OP_EA);
         push_return(t);
         asm_load(t->a, HOST_T1, HOST_VCPU, OP_EA);
     } else {
-        note_branch(t, 0);
+        note_branch(t->a, keep_undo(t, 0));
     }
-    go_by_table(t);
+    emit_flags_save(t);
+    emit_by_table(t->a, emit_priv_of(t->block), is_call ? CALL_NEAR : JMP_NEAR);
+    if (is_call) {
+        come_back(t);
+    }
     return true;
 }
 
@@ -155,9 +184,11 @@ bool emit_lower_branch(struct translation *t, const struct insn *insn)
     case INSN_RET: return lower_ret(t, insn);
     case INSN_JMP_IND:
     case INSN_CALL_IND: return lower_indirect(t, insn);
-    case INSN_CALL: push_return(t); break;
-    default: break;
+    case INSN_CALL:
+        push_return(t);
+        emit_exit(t, CALL, t->next_rip + (uint64_t)insn->imm);
+        come_back(t);
+        return true;
+    default: emit_exit(t, JMP, t->next_rip + (uint64_t)insn->imm); return true;
     }
-    emit_exit(t, JMP, t->next_rip + (uint64_t)insn->imm);
-    return true;
 }

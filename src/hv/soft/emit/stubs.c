@@ -110,6 +110,8 @@ static void enter_stub(struct asm_buf *a)
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: aligned to 16 for calls */
     asm_mov(a, HOST_VCPU, HOST_RDI);
     asm_mov(a, HOST_T2, HOST_RSI);
+    asm_store(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, host_rsp));
+    asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_base));
     reload(a);
     ASM(a, 0x41, 0xff, 0xe3); /* jmp r11 */
 }
@@ -117,6 +119,7 @@ static void enter_stub(struct asm_buf *a)
 /* Guest registers are in struct vcpu, rax is the result. */
 static void return_stub(struct asm_buf *a)
 {
+    asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, host_rsp));
     ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
     for (unsigned i = SAVED_COUNT; i-- > 0;) {
         push_pop(a, 0x58, saved[i]);
@@ -131,18 +134,18 @@ static void run_stub(struct emit_cache *e)
 
     asm_store(a, HOST_T2, HOST_VCPU, offsetof(struct vcpu, block));
     spill(e);
-    ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: behind a return address */
+    asm_mov(a, HOST_RBX, HOST_RSP);
+    asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, host_rsp));
     asm_mov(a, HOST_RDI, HOST_VCPU);
     asm_mov(a, HOST_RSI, HOST_T1);
     asm_mov_imm(a, HOST_RAX, (uintptr_t)run_until_stop);
-    ASM(a, 0xff, 0xd0);          /* call rax */
-    ASM(a, 0x48, 0x83, 0xc4, 8); /* add rsp, 8 */
-    ASM(a, 0x48, 0x85, 0xc0);    /* test rax, rax */
+    ASM(a, 0xff, 0xd0); /* call rax */
+    asm_mov(a, HOST_RSP, HOST_RBX);
+    ASM(a, 0x48, 0x85, 0xc0); /* test rax, rax */
     left = asm_jump(a, 0x84);
     reload(a);
     ASM(a, 0xc3);
     asm_land(a, left, a->at);
-    ASM(a, 0x48, 0x83, 0xc4, 8); /* the return address */
     return_stub(a);
 }
 
@@ -153,6 +156,7 @@ static void transfer_stub(struct emit_cache *e)
     uint8_t *left;
 
     spill(e);
+    asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, host_rsp));
     asm_mov(a, HOST_RDI, HOST_VCPU);
     asm_mov(a, HOST_RSI, HOST_T2);
     asm_mov_imm(a, HOST_RAX, (uintptr_t)emit_transfer);
@@ -161,6 +165,7 @@ static void transfer_stub(struct emit_cache *e)
     left = asm_jump(a, 0x84);
     asm_mov(a, HOST_T2, HOST_RAX);
     asm_load(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, rip));
+    asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_base));
     reload(a);
     ASM(a, 0x41, 0xff, 0xe3); /* jmp r11 */
     asm_land(a, left, a->at);
@@ -203,6 +208,19 @@ static void leave_stubs(struct emit_cache *e)
     leave_to_rip(e);
 }
 
+/* Who returns by the pair at the bottom leaves it where it is. */
+static void return_miss_stubs(struct emit_cache *e)
+{
+    e->return_bottom = e->buf.at;
+    asm_load(&e->buf, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_base));
+    asm_jump_to(&e->buf, 0xe9, e->leave_miss);
+    for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        e->return_miss[priv] = e->buf.at;
+        asm_load(&e->buf, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_base));
+        emit_by_table(&e->buf, (enum tlb_priv)priv, JMP_NEAR);
+    }
+}
+
 const void *emit_executable(const struct emit_cache *e, const uint8_t *at)
 {
     return e->view.rx + (at - e->view.rw);
@@ -218,6 +236,7 @@ int emit_stubs(struct emit_cache *e)
     e->run_ops = a->at;
     run_stub(e);
     leave_stubs(e);
+    return_miss_stubs(e);
     e->transfer = a->at;
     transfer_stub(e);
     emit_vec_load_stub(e);

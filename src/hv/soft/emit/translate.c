@@ -1,8 +1,5 @@
 /* translate.c — one block: decode it again, find out where flags are live, lower, finish. */
-#include <cpuid.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "hv/soft/emit/emit_int.h"
 #include "hv/soft/ref/lower.h"
@@ -239,18 +236,6 @@ static bool translate(struct work *w)
     return true;
 }
 
-/* The host gives pages by the step, for both views: one by one they cost ten times more. */
-static void populate(struct emit_cache *e, const struct asm_buf *a, size_t *populated)
-{
-    while ((size_t)(a->at - a->start) + CODE_RESERVE > *populated && *populated < COLD_BYTES) {
-        uint8_t *next = a->start + *populated;
-
-        (void)madvise(next, CODE_STEP, MADV_POPULATE_WRITE);
-        (void)madvise(e->view.rx + (next - e->view.rw), CODE_STEP, MADV_POPULATE_READ);
-        *populated += CODE_STEP;
-    }
-}
-
 /* NULL if there is no room, or nothing to translate. */
 static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
 {
@@ -261,8 +246,7 @@ static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, 
     if (!w) {
         return NULL;
     }
-    populate(e, &e->buf, &e->populated[0]);
-    populate(e, &e->cold, &e->populated[1]);
+    emit_populate(e);
     w->t = (struct translation){.a = &e->buf,
                                 .cold = &e->cold,
                                 .v = v,
@@ -328,70 +312,4 @@ uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_f
 const struct op *emit_enter(struct vcpu *v, const struct block *b)
 {
     return v->emit->enter(v, emit_executable(v->emit, b->code->at[1][ENTRY_NEAR]));
-}
-
-/* --- life --- */
-
-bool emit_is_full(const struct vcpu *v)
-{
-    const struct emit_cache *e = v->emit;
-
-    return (size_t)(e->buf.end - e->buf.at) < CODE_RESERVE ||
-           (size_t)(e->cold.end - e->cold.at) < CODE_RESERVE;
-}
-
-size_t emit_code_bytes(const struct vcpu *v)
-{
-    const struct emit_cache *e = v->emit;
-
-    return (size_t)(e->buf.at - e->buf.start) + (size_t)(e->cold.at - e->cold.start);
-}
-
-void emit_clear(struct vcpu *v)
-{
-    v->emit->buf.at = v->emit->buf.start + v->emit->first;
-    v->emit->cold.at = v->emit->cold.start;
-    emit_forget_indirect(v);
-}
-
-/* CPUID leaf 7, EBX bit 8.  Its instructions on general registers need nothing of the system. */
-static bool host_has_bmi2(void)
-{
-    unsigned a, b = 0, c, d;
-
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & 1u << 8);
-}
-
-int emit_init(struct vcpu *v)
-{
-    struct emit_cache *e = calloc(1, sizeof(*e));
-    int r;
-
-    if (!e) {
-        return -ENOMEM;
-    }
-    v->emit = e;
-    e->has_bmi2 = host_has_bmi2();
-    r = code_view_open(&e->view, "ec1-translated", CODE_BYTES);
-    if (r == 0) {
-        uint8_t *cold = e->view.rw + e->view.size - COLD_BYTES;
-
-        e->buf = (struct asm_buf){.start = e->view.rw, .at = e->view.rw, .end = cold};
-        e->cold = (struct asm_buf){.start = cold, .at = cold, .end = cold + COLD_BYTES};
-        r = emit_stubs(e);
-        emit_forget_indirect(v);
-    }
-    if (r < 0) {
-        emit_fini(v);
-    }
-    return r;
-}
-
-void emit_fini(struct vcpu *v)
-{
-    if (v->emit) {
-        code_view_close(&v->emit->view);
-        free(v->emit);
-        v->emit = NULL;
-    }
 }
