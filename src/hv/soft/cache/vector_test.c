@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "hv/soft/cache/snippet.h"
 #include "x86/cr.h"
+#include "x86/feature.h"
 
 /* addps xmm1, xmm2; hlt: twice, so that the second run finds translated code. */
 static int run_addps(struct soft_vm *vm)
@@ -75,6 +76,87 @@ TEST(vector, an_exception_unmasked_within_a_block_is_raised)
         CHECK_INT(load_le32(vm.v->xsave + FPU_MXCSR), masks[i] | 4);
         CHECK_INT((uint32_t)soft_vm_peek(&vm, DATA), is_masked ? masks[i] | 4 : masks[i]);
         CHECK_INT(__builtin_ia32_stmxcsr() & 0xffc0, 0x1f80);
+    }
+    finish(&vm);
+}
+
+/* --- AVX --- */
+
+static bool host_has_avx512(const struct vcpu *v)
+{
+    return (v->features & CPU_AVX512) == CPU_AVX512;
+}
+
+static void fill(struct vcpu *v, int32_t offset, unsigned count)
+{
+    static const float one = 1;
+
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(v->xsave + offset + (size_t)4 * i, &one, 4);
+    }
+}
+
+/* vaddps xmm1, xmm1, xmm2; hlt */
+TEST(vector, xcr0_closes_the_way_of_avx)
+{
+    static const struct {
+        uint64_t cr0, cr4, xcr0; /* bits that change */
+        int result;
+    } cases[] = {
+        {0, 0, 0, 0x40}, /* 2.0f */
+        {0, 0, XCR0_AVX, -EXC_UD}, {0, CR4_OSXSAVE, 0, -EXC_UD},
+        {CR0_TS, 0, 0, -EXC_NM},   {CR0_EM, CR4_OSFXSR, 0, 0x40}, /* of legacy SSE only */
+    };
+    struct soft_vm vm;
+
+    CHECK_INT(setenv("EC1_SOFT_TIER", "eager", 1), 0);
+    START(&vm, 0xc5, 0xf0, 0x58, 0xca, 0xf4);
+    for (unsigned i = 0; i < 3 * sizeof(cases) / sizeof(cases[0]) && vm.v->features & CPU_HAS(AVX);
+         i++) {
+        unsigned which = i % (sizeof(cases) / sizeof(cases[0]));
+        uint64_t cr0 = vm.v->cr0, cr4 = vm.v->cr4;
+
+        set_ones(vm.v);
+        vm.v->cr0 ^= cases[which].cr0;
+        vm.v->cr4 = (cr4 | CR4_OSXSAVE) ^ cases[which].cr4;
+        vm.v->xcr0 = (XCR0_X87 | XCR0_AVX_ALL) ^ cases[which].xcr0;
+        CHECK_INT(run_addps(&vm), cases[which].result);
+        vm.v->cr0 = cr0;
+        vm.v->cr4 = cr4;
+    }
+    finish(&vm);
+}
+
+/* addps xmm1, xmm2; vaddps ymm3, ymm1, ymm1; addps xmm3, xmm1; hlt */
+TEST(vector, upper_parts_follow_once_they_are_needed)
+{
+    static const uint8_t zero[32];
+    struct soft_vm vm;
+    bool has_zmm;
+
+    CHECK_INT(setenv("EC1_SOFT_TIER", "eager", 1), 0);
+    START(&vm, 0x0f, 0x58, 0xca, 0xc5, 0xf4, 0x58, 0xd9, 0x0f, 0x58, 0xd9, 0xf4);
+    has_zmm = host_has_avx512(vm.v);
+    for (unsigned i = 0; i < 3 && vm.v->features & CPU_HAS(AVX); i++) {
+        uint8_t *image = vm.v->xsave;
+
+        vm.v->cr4 |= CR4_OSXSAVE;
+        vm.v->xcr0 = has_zmm ? XCR0_X87 | XCR0_AVX512_ALL : XCR0_X87 | XCR0_AVX_ALL;
+        fill(vm.v, FPU_XMM0, 16 * 4);
+        fill(vm.v, FPU_YMM_HI, 16 * 4);
+        fill(vm.v, FPU_ZMM_HI, 16 * 8);
+        fill(vm.v, FPU_HI_ZMM, 16 * 16);
+        vm.v->rip = CODE;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(image[FPU_XMM0 + 16 + 3], 0x40);               /* 1 + 1 */
+        CHECK_INT(load_le32(image + FPU_XMM0 + 48), 0x40c00000); /* 2 + 2 + 2 */
+        CHECK_INT(load_le32(image + FPU_YMM_HI + 16), 0x3f800000);
+        CHECK_INT(load_le32(image + FPU_YMM_HI + 48), 0x40000000);
+        CHECK_INT(load_le32(image + FPU_ZMM_HI + 32), 0x3f800000);
+        CHECK_INT(load_le32(image + FPU_HI_ZMM + 1020), 0x3f800000);
+        if (has_zmm) {
+            CHECK_MEM(image + FPU_ZMM_HI + 96, zero, 32);
+        }
     }
     finish(&vm);
 }

@@ -190,7 +190,7 @@ struct vcpu {
     uint32_t pause_count;        /* PAUSE instructions executed */
     uint8_t host_mxcsr_flags;    /* sticky flags that ref/native.c left in the host's MXCSR, or */
 #define HOST_MXCSR_UNKNOWN 0x3fu /* anything: other code ran on this thread */
-    uint8_t vec_live; /* emit/: vector state is in the host's registers, not in xsave; 0 in C */
+    uint8_t vec_live; /* emit/: how much vector state is in the host's registers; 0 in C */
     bool code_hit;    /* the running block was overwritten: leave it after this instruction */
     _Alignas(8) uint32_t pair_limit; /* see pair_base; together with poll, one comparison */
     _Atomic uint32_t poll;

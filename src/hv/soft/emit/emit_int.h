@@ -23,6 +23,9 @@
 
 typedef const struct op *(*emit_enter_fn)(struct vcpu *v, const void *code);
 
+/* How much vector state is in the host's registers (vector.c): v->vec_live. */
+enum vec_level { VEC_NONE, VEC_SSE, VEC_AVX, VEC_AVX512, VEC_LEVELS };
+
 struct emit_cache {
     struct code_view view;
     struct asm_buf buf;  /* where blocks run straight through, */
@@ -42,7 +45,7 @@ struct emit_cache {
     const uint8_t *run_ops;                     /* called; T1 = ops, T2 = their block */
     const uint8_t *transfer;                    /* T2 = struct insn, v->rip is its */
     /* called; vector.c says what they do */
-    const uint8_t *vec_park, *vec_load, *vec_reload;
+    const uint8_t *vec_park, *vec_load[VEC_LEVELS], *vec_reload[VEC_LEVELS];
     const uint8_t *window_fill[TLB_PRIV_COUNT];             /* called; window.c says what it does */
     const uint8_t *movs[STRING_STUBS], *stos[STRING_STUBS]; /* called; lower_string.c */
     bool has_bmi2;                                          /* the host's CPU */
@@ -88,8 +91,8 @@ struct slow {
     const uint8_t *resume; /* NULL: leave */
     const struct op *ops;
     bool restore_flags;
-    bool is_vec_load; /* load vector state; `ops` is where to leave if that must not be */
-    bool reload_vec;
+    uint8_t vec_load;      /* enum vec_level to load; `ops` is where to leave if that must not be */
+    uint8_t vec_reload;    /* enum vec_level to be had when the block goes on */
     bool is_leaving;       /* even if the block goes on */
     unsigned window_bytes; /* not 0: first look for the window elsewhere */
     int32_t window_lo;
@@ -125,7 +128,7 @@ struct translation {
     bool is_live; /* are the flags read after this instruction? */
     enum flags_in flags_in;
     bool is_end;         /* nothing follows */
-    bool has_vec;        /* vector state is surely in the host's registers */
+    enum vec_level vec;  /* that much of vector state is surely in the host's registers */
     bool has_failed;     /* no memory */
     struct host_mem mem; /* of the access that was checked last */
     /* group.c: the instructions of the block, what is known of registers before number `at`, */
@@ -228,6 +231,7 @@ bool emit_lower_stack(struct translation *t, const struct insn *insn);
 bool emit_lower_string(struct translation *t, const struct insn *insn);
 void emit_string_stubs(struct emit_cache *e);
 bool emit_lower_branch(struct translation *t, const struct insn *insn);
+bool emit_lower_avx(struct translation *t, const struct insn *insn);
 bool emit_lower_bits(struct translation *t, const struct insn *insn);
 bool emit_lower_div(struct translation *t, const struct insn *insn);
 bool emit_lower_simd(struct translation *t, const struct insn *insn);
@@ -255,12 +259,12 @@ void emit_exit(struct translation *t, uint8_t opcode, uint64_t to);
 void emit_forget_indirect(struct vcpu *v);
 
 /* vector.c: the guest's vector state in the host's registers. */
-void emit_vec_park_stub(struct emit_cache *e); /* needed by all that leave, */
-void emit_vec_load_stub(struct emit_cache *e); /* leaves itself */
+void emit_vec_park_stub(struct emit_cache *e);  /* needed by all that leave, */
+void emit_vec_load_stubs(struct emit_cache *e); /* leave themselves */
 /* Before any C code: put it where C looks for it.  Destroys EFLAGS. */
 void emit_vec_park(struct emit_cache *e);
 /* Before an instruction that needs it there, and uses flags so. */
-void emit_vec_need(struct translation *t, struct flags_use use);
+void emit_vec_need(struct translation *t, struct flags_use use, enum vec_level level);
 
 /* memory.c: before a block is translated. */
 void emit_populate(struct emit_cache *e);

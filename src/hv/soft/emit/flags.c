@@ -166,10 +166,11 @@ struct flags_use emit_flags_use(const struct insn *insn)
             return NEITHER;
         }
         break;
-    case INSN_CLASS_X87:
-    case INSN_CLASS_AVX: break;
+    case INSN_CLASS_X87: break;
+    case INSN_CLASS_AVX: return insn->writes_flags ? WRITES : NEITHER;
     case INSN_CLASS_FPSTATE:
-        if (insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR) {
+        if (insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR || insn->op == INSN_VLDMXCSR ||
+            insn->op == INSN_VSTMXCSR) {
             return NEITHER;
         }
         break;

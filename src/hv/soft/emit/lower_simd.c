@@ -29,7 +29,8 @@ static bool is_gpr_in_reg(const struct insn *insn)
 
 static bool is_mxcsr(const struct insn *insn)
 {
-    return insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR;
+    return insn->op == INSN_LDMXCSR || insn->op == INSN_STMXCSR || insn->op == INSN_VLDMXCSR ||
+           insn->op == INSN_VSTMXCSR;
 }
 
 static bool can_lower(const struct insn *insn, const struct insn_operand *mem)
@@ -112,12 +113,11 @@ static void load_mxcsr(struct translation *t)
     emit_miss(t, asm_jump(a, 0x85));
     asm_rm(a, 4, 0x89, HOST_T2, HOST_VCPU, OP_EA);
     asm_rm(a, 4, ASM_0F | 0xae, 2, HOST_VCPU, OP_EA);
-    t->has_vec = false; /* the interpreter may have taken a value that closes the way in */
 }
 
 static void lower_mxcsr(struct translation *t, const struct insn *insn)
 {
-    if (insn->op == INSN_STMXCSR) {
+    if (insn->op == INSN_STMXCSR || insn->op == INSN_VSTMXCSR) {
         emit_access(t, insn, TLB_WRITE, 4, true);
         emit_mem(t, 4, ASM_0F | 0xae, 3);
     } else {
@@ -133,7 +133,7 @@ bool emit_lower_simd(struct translation *t, const struct insn *insn)
     if (!can_lower(insn, mem)) {
         return false;
     }
-    emit_vec_need(t, emit_flags_of(t, insn));
+    emit_vec_need(t, emit_flags_of(t, insn), insn->encoding == INSN_LEGACY ? VEC_SSE : VEC_AVX);
     if (is_mxcsr(insn)) {
         lower_mxcsr(t, insn);
     } else {

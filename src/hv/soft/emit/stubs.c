@@ -239,7 +239,7 @@ int emit_stubs(struct emit_cache *e)
     return_miss_stubs(e);
     e->transfer = a->at;
     transfer_stub(e);
-    emit_vec_load_stub(e);
+    emit_vec_load_stubs(e);
     emit_window_stubs(e);
     emit_string_stubs(e);
     e->first = (size_t)(a->at - a->start);

@@ -81,17 +81,17 @@ static void run_here(struct translation *t, struct flags_use use)
         emit_flags_save(t);
     }
     t->flags = FLAGS_SAVED;
-    t->has_vec = false;
+    t->vec = VEC_NONE;
     to_stub(t->a, CALL, t->e->run_ops, ops, t->block);
 }
 
 static void finish_slow(struct translation *t, unsigned first)
 {
     for (unsigned i = first; i < t->slow_count; i++) {
-        if (!t->is_end && !t->slow[i].is_vec_load && !t->slow[i].is_leaving) {
+        if (!t->is_end && !t->slow[i].vec_load && !t->slow[i].is_leaving) {
             t->slow[i].resume = t->a->at;
             t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
-            t->slow[i].reload_vec = t->has_vec;
+            t->slow[i].vec_reload = (uint8_t)t->vec;
         }
     }
 }
@@ -106,9 +106,10 @@ static void emit_slow(struct translation *t, const struct slow *s)
         to_stub(t->cold, JMP, t->e->leave_op, s->ops, t->block);
         return;
     }
-    to_stub(t->cold, CALL, s->is_vec_load ? t->e->vec_load : t->e->run_ops, s->ops, t->block);
-    if (s->reload_vec) {
-        asm_jump_to(t->cold, CALL, t->e->vec_reload);
+    to_stub(t->cold, CALL, s->vec_load ? t->e->vec_load[s->vec_load] : t->e->run_ops, s->ops,
+            t->block);
+    if (s->vec_reload) {
+        asm_jump_to(t->cold, CALL, t->e->vec_reload[s->vec_reload]);
     }
     if (s->restore_flags) {
         emit_flags_load_all(t->cold);
@@ -127,7 +128,7 @@ static bool lower_plain(struct translation *t, const struct insn *insn)
 {
     static bool (*const lowerings[])(struct translation * t, const struct insn *insn) = {
         emit_lower_int, emit_lower_stack, emit_lower_string, emit_lower_simd,
-        emit_lower_div, emit_lower_bits,  emit_lower_sys,
+        emit_lower_avx, emit_lower_div,   emit_lower_bits,   emit_lower_sys,
     };
 
     for (size_t i = 0; i < sizeof(lowerings) / sizeof(lowerings[0]); i++) {
@@ -165,6 +166,9 @@ static void lower_one(struct work *w, unsigned i)
         } else {
             run_here(t, emit_flags_of(t, insn));
         }
+    }
+    if (insn->klass == INSN_CLASS_SYSTEM || insn->klass == INSN_CLASS_FPSTATE) {
+        t->vec = VEC_NONE; /* what closes the way in may have changed */
     }
     finish_slow(t, first_slow);
     emit_look_next(t);
