@@ -19,19 +19,19 @@
 #define XCR0_AVX512_ALL (XCR0_AVX_ALL | XCR0_OPMASK | XCR0_ZMM_HI | XCR0_HI_ZMM)
 
 /* Offsets in the image. */
-#define FPU_FCW         0
-#define FPU_FSW         2
-#define FPU_FTW         4 /* one bit per register: 1 = not empty */
-#define FPU_FOP         6
-#define FPU_FIP         8
-#define FPU_FDP         16
-#define FPU_MXCSR       24
-#define FPU_MXCSR_MASK  28
-#define FPU_ST0         32 /* 16 bytes each */
-#define FPU_XMM0        160
-#define FPU_LEGACY_LEN  512
-#define FPU_XSTATE_BV   512
-#define FPU_XCOMP_BV    520
+#define FPU_FCW        0
+#define FPU_FSW        2
+#define FPU_FTW        4 /* one bit per register: 1 = not empty */
+#define FPU_FOP        6
+#define FPU_FIP        8
+#define FPU_FDP        16
+#define FPU_MXCSR      24
+#define FPU_MXCSR_MASK 28
+#define FPU_ST0        32 /* 16 bytes each */
+#define FPU_XMM0       160
+#define FPU_LEGACY_LEN 512
+#define FPU_XSTATE_BV  512
+#define FPU_XCOMP_BV   520
 /* Behind the header: upper halves of YMM0 to 15, opmasks of 8 bytes, upper halves of ZMM0 to 15,
  * ZMM16 to 31.  These offsets are the engine's own; xstate.h has those that guests see. */
 #define FPU_YMM_HI      576

@@ -132,49 +132,49 @@ enum place {
 };
 
 /* The same in vex.def and evex.def. */
-#define VEX_OPERAND_LIST(X) \
-    X(By, V_GPR, Y, 0) \
-    X(Eq, RM, Q, SIZE_Q) \
-    X(Gq, REG, Q, 0) \
-    X(H16, V_VEC, X, 0) \
-    X(Hl, V_VEC, VL, 0) \
-    X(KE, RM_MASK, Q, SIZE_Q) \
-    X(KE1, RM_MASK, Q, SIZE_B) \
-    X(KE2, RM_MASK, Q, SIZE_W) \
-    X(KE4, RM_MASK, Q, SIZE_D) \
-    X(KE8, RM_MASK, Q, SIZE_Q) \
-    X(KG, REG_MASK, Q, 0) \
-    X(KH, V_MASK, Q, 0) \
-    X(M1, RM_VEC, X, SIZE_B) \
-    X(M16, RM_VEC, X, SIZE_X) \
-    X(M2, RM_VEC, X, SIZE_W) \
-    X(M32, RM_VEC, X, SIZE_YMM) \
-    X(M4, RM_VEC, X, SIZE_D) \
-    X(M8, RM_VEC, X, SIZE_Q) \
-    X(Ml, RM_VEC, X, SIZE_VL) \
-    X(U16, RM_VEC, X, 0) \
-    X(Ul, RM_VEC, VL, 0) \
-    X(V16, REG_VEC, X, 0) \
-    X(VS4_l, VSIB, D, SIZE_VL) \
-    X(VS8_16, VSIB, Q, SIZE_X) \
-    X(VS8_l, VSIB, Q, SIZE_VL) \
-    X(VS8_l2, VSIB, Q, SIZE_R2) \
-    X(Vl, REG_VEC, VL, 0) \
-    X(Vl2, REG_VEC, R2, 0) \
-    X(W16, RM_VEC, X, SIZE_X) \
-    X(W16_1, RM_VEC, X, SIZE_B) \
-    X(W16_2, RM_VEC, X, SIZE_W) \
-    X(W16_4, RM_VEC, X, SIZE_D) \
-    X(W16_8, RM_VEC, X, SIZE_Q) \
+#define VEX_OPERAND_LIST(X)        \
+    X(By, V_GPR, Y, 0)             \
+    X(Eq, RM, Q, SIZE_Q)           \
+    X(Gq, REG, Q, 0)               \
+    X(H16, V_VEC, X, 0)            \
+    X(Hl, V_VEC, VL, 0)            \
+    X(KE, RM_MASK, Q, SIZE_Q)      \
+    X(KE1, RM_MASK, Q, SIZE_B)     \
+    X(KE2, RM_MASK, Q, SIZE_W)     \
+    X(KE4, RM_MASK, Q, SIZE_D)     \
+    X(KE8, RM_MASK, Q, SIZE_Q)     \
+    X(KG, REG_MASK, Q, 0)          \
+    X(KH, V_MASK, Q, 0)            \
+    X(M1, RM_VEC, X, SIZE_B)       \
+    X(M16, RM_VEC, X, SIZE_X)      \
+    X(M2, RM_VEC, X, SIZE_W)       \
+    X(M32, RM_VEC, X, SIZE_YMM)    \
+    X(M4, RM_VEC, X, SIZE_D)       \
+    X(M8, RM_VEC, X, SIZE_Q)       \
+    X(Ml, RM_VEC, X, SIZE_VL)      \
+    X(U16, RM_VEC, X, 0)           \
+    X(Ul, RM_VEC, VL, 0)           \
+    X(V16, REG_VEC, X, 0)          \
+    X(VS4_l, VSIB, D, SIZE_VL)     \
+    X(VS8_16, VSIB, Q, SIZE_X)     \
+    X(VS8_l, VSIB, Q, SIZE_VL)     \
+    X(VS8_l2, VSIB, Q, SIZE_R2)    \
+    X(Vl, REG_VEC, VL, 0)          \
+    X(Vl2, REG_VEC, R2, 0)         \
+    X(W16, RM_VEC, X, SIZE_X)      \
+    X(W16_1, RM_VEC, X, SIZE_B)    \
+    X(W16_2, RM_VEC, X, SIZE_W)    \
+    X(W16_4, RM_VEC, X, SIZE_D)    \
+    X(W16_8, RM_VEC, X, SIZE_Q)    \
     X(W16_l2, RM_VEC, X, SIZE_VL2) \
     X(W16_l4, RM_VEC, X, SIZE_VL4) \
     X(W16_l8, RM_VEC, X, SIZE_VL8) \
-    X(W32, RM_VEC, YMM, SIZE_YMM) \
-    X(Wl, RM_VEC, VL, SIZE_VL) \
-    X(Wl2, RM_VEC, R2, SIZE_VL2) \
-    X(Wl_2, RM_VEC, VL, SIZE_W) \
-    X(Wl_4, RM_VEC, VL, SIZE_D) \
-    X(Wl_8, RM_VEC, VL, SIZE_Q) \
+    X(W32, RM_VEC, YMM, SIZE_YMM)  \
+    X(Wl, RM_VEC, VL, SIZE_VL)     \
+    X(Wl2, RM_VEC, R2, SIZE_VL2)   \
+    X(Wl_2, RM_VEC, VL, SIZE_W)    \
+    X(Wl_4, RM_VEC, VL, SIZE_D)    \
+    X(Wl_8, RM_VEC, VL, SIZE_Q)    \
     X(Xl, IS4, VL, 0)
 
 /* Names of operands in insn.def: name, place, size, memory size or register. */
