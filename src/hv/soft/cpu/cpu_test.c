@@ -8,6 +8,7 @@
 #include "hv/soft/cpu/regs.h"
 #include "hv/soft/cpu/segments.h"
 #include "hv/soft/cpu/state.h"
+#include "hv/soft/cpu/xstate.h"
 #include "tests/lib/soft_vm.h"
 #include "tests/lib/test.h"
 #include "x86/msr.h"
@@ -127,7 +128,6 @@ TEST(cpu, impossible_control_register_values_are_refused)
     CHECK(raises_gp(&vm, vcpu_write_cr0, CR0_PE | CR0_NW));
     CHECK(raises_gp(&vm, vcpu_write_cr0, CR0_PE | BIT(32)));
     CHECK(raises_gp(&vm, vcpu_write_cr4, CR4_LA57));
-    CHECK(raises_gp(&vm, vcpu_write_cr4, CR4_OSXSAVE));
     CHECK(raises_gp(&vm, vcpu_write_cr4, CR4_PCIDE));
     /* LME without PAE */
     CHECK(vcpu_write_efer(vm.v, EFER_LME, &effects));
@@ -285,18 +285,17 @@ TEST(cpu, cpuid_announces_what_the_engine_has_and_hides_the_rest)
     CHECK(r[2] & BIT(21)); /* x2APIC */
     CHECK(r[2] & BIT(24)); /* TSC deadline */
     CHECK(r[2] & BIT(31)); /* hypervisor */
-    CHECK(!(r[2] & (BIT(3) | BIT(5) | BIT(12) | BIT(17) | BIT(26) | BIT(27) | BIT(28))));
+    CHECK(!(r[2] & (BIT(3) | BIT(5) | BIT(17) | BIT(27))));
     CHECK((r[3] & (BIT(0) | BIT(6) | BIT(24) | BIT(25) | BIT(26))) ==
           (BIT(0) | BIT(6) | BIT(24) | BIT(25) | BIT(26)));
     CHECK_INT(r[1] >> 16 & 0xff, 4);
     cpuid_query(vm.v, 7, 0, r);
-    CHECK_INT(r[0], 0);
-    CHECK(!(r[1] & (BIT(0) | BIT(5) | BIT(7) | BIT(10) | BIT(16) | BIT(20))));
-    CHECK_INT(r[2], 0);
+    CHECK(r[0] <= 1);
+    CHECK(!(r[1] & (BIT(4) | BIT(7) | BIT(10) | BIT(11) | BIT(14) | BIT(20))));
+    CHECK(!(r[2] & (BIT(2) | BIT(3) | BIT(5) | BIT(7) | BIT(16))));
     cpuid_query(vm.v, 7, 1, r);
-    CHECK_INT(r[0] | r[1] | r[2] | r[3], 0);
-    cpuid_query(vm.v, 0xd, 0, r);
-    CHECK_INT(r[0], 0);
+    CHECK(!(r[0] & ~BIT(5)));
+    CHECK_INT(r[1] | r[2] | r[3], 0);
     cpuid_query(vm.v, 0x80000001, 0, r);
     CHECK((r[3] & (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29))) ==
           (BIT(11) | BIT(20) | BIT(26) | BIT(27) | BIT(29)));
@@ -305,6 +304,76 @@ TEST(cpu, cpuid_announces_what_the_engine_has_and_hides_the_rest)
     CHECK_INT(r[3], BIT(8));
     cpuid_query(vm.v, 0x80000008, 0, r);
     CHECK_INT(r[0], 48 << 8 | CPU_PHYS_BITS);
+    stop(&vm);
+}
+
+/* What one extension needs of others, and of the leaf that describes the state it has. */
+TEST(cpu, cpuid_is_consistent_about_extensions)
+{
+    struct soft_vm vm;
+    uint64_t shown, mask;
+    uint32_t r[4];
+
+    start(&vm);
+    shown = cpuid_features(vm.v->cpuid);
+    mask = cpuid_xcr0_allowed(vm.v->cpuid);
+    CHECK(!(shown & ~cpuid_features(NULL)));
+    CHECK(!(shown & CPU_NEEDS_AVX) || shown & CPU_HAS(AVX));
+    CHECK(!(shown & CPU_NEEDS_AVX512) || (shown & CPU_AVX512) == CPU_AVX512);
+    CHECK(!(shown & CPU_HAS(AVX)) == !(mask & XCR0_AVX));
+    CHECK(!(shown & CPU_HAS(AVX512F)) == !(mask & XCR0_OPMASK));
+    CHECK(!(shown & CPU_HAS(XSAVE)) == !(cpuid_cr4_allowed(vm.v->cpuid) & CR4_OSXSAVE));
+    cpuid_query(vm.v, 0xd, 0, r);
+    CHECK_INT(r[0], shown & CPU_HAS(XSAVE) ? mask : 0);
+    if (shown & CPU_HAS(XSAVE)) {
+        vm.v->xcr0 = 3;
+        cpuid_query(vm.v, 0xd, 0, r);
+        CHECK_INT(r[1], 576);
+        CHECK_INT(r[2], xstate_standard_size(cpuid_xstate(vm.v->cpuid), mask));
+        vm.v->xcr0 = mask;
+        cpuid_query(vm.v, 0xd, 0, r);
+        CHECK_INT(r[1], r[2]);
+        cpuid_query(vm.v, 1, 0, r);
+        CHECK(!(r[2] & BIT(27)));
+        vm.v->cr4 |= CR4_OSXSAVE;
+        cpuid_query(vm.v, 1, 0, r);
+        CHECK(r[2] & BIT(27));
+    }
+    stop(&vm);
+}
+
+TEST(cpu, areas_have_the_sizes_and_offsets_of_the_manual)
+{
+    /* two parts packed, then one that begins at a multiple of 64 */
+    static const struct xstate_layout x = {
+        .mask = 0xe7, .offset = {[2] = 576, [5] = 1088, [6] = 1152, [7] = 1664}, .aligned = 0xc0};
+
+    CHECK_INT(xstate_standard_size(&x, 3), 576);
+    CHECK_INT(xstate_standard_size(&x, 7), 832);
+    CHECK_INT(xstate_standard_size(&x, 0xe7), 2688);
+    CHECK_INT(xstate_compact_size(&x, 3), 576);
+    CHECK_INT(xstate_compact_size(&x, 0xe7), 2432);
+    CHECK_INT(xstate_compact_offset(&x, 0xe7, 7), 1408);
+    CHECK_INT(xstate_compact_offset(&x, 0x23, 5), 576);
+    CHECK_INT(xstate_compact_offset(&x, 0x63, 6), 640);
+}
+
+TEST(cpu, xcr0_takes_only_what_the_manual_allows)
+{
+    struct soft_vm vm;
+    uint64_t mask;
+
+    start(&vm);
+    mask = cpuid_xcr0_allowed(vm.v->cpuid);
+    CHECK(vcpu_write_xcr0(vm.v, 1));
+    CHECK(vcpu_write_xcr0(vm.v, mask));
+    CHECK(!vcpu_write_xcr0(vm.v, 0));
+    CHECK(!vcpu_write_xcr0(vm.v, 2));
+    CHECK(!vcpu_write_xcr0(vm.v, 5));
+    CHECK(!vcpu_write_xcr0(vm.v, mask | BIT(9)));
+    CHECK(!vcpu_write_xcr0(vm.v, 0x27));
+    CHECK(!vcpu_write_xcr0(vm.v, 0xe3));
+    CHECK_INT(vm.v->xcr0, mask);
     stop(&vm);
 }
 
@@ -318,7 +387,7 @@ TEST(cpu, cpuid_has_the_hypervisor_leaves_of_kvm)
     CHECK_MEM(&r[1], "KVMKVMKVM\0\0\0", 12);
     CHECK_INT(r[0], 0x40000010);
     cpuid_query(vm.v, 0x40000001, 0, r);
-    CHECK_INT(r[0], BIT(1) | BIT(3) | BIT(24));
+    CHECK_INT(r[0], BIT(1) | BIT(3) | BIT(7) | BIT(24)); /* four vCPUs: PV unhalt, too */
     cpuid_query(vm.v, 0x40000010, 0, r);
     CHECK_INT(r[0], TSC_KHZ);
     CHECK_INT(r[1], CPUID_APIC_KHZ);
@@ -424,6 +493,13 @@ TEST(cpu, state_comes_back_as_it_was_taken)
     vm.v->halted = 1;
     vm.v->shadow = 1;
     vm.cr8 = 5;
+    if (cpuid_xcr0_allowed(vm.v->cpuid) & XCR0_OPMASK) {
+        vm.v->xcr0 = XCR0_X87 | XCR0_AVX512_ALL;
+        vm.v->xsave[FPU_YMM_HI + 7] = 0x77;
+        vm.v->xsave[FPU_OPMASK + 8] = 0x88;
+        vm.v->xsave[FPU_ZMM_HI + 9] = 0x99;
+        vm.v->xsave[FPU_HI_ZMM + 1023] = 0xaa;
+    }
     vcpu_state_get(vm.v, a);
     CHECK_INT(a->run_state, CPU_HALTED);
     CHECK_INT(a->cr8, 5);
@@ -439,6 +515,7 @@ TEST(cpu, state_comes_back_as_it_was_taken)
     CHECK_INT(b->rip, 0xffffffff81000000);
     CHECK_INT(b->rflags, a->rflags);
     CHECK_INT(b->efer, a->efer);
+    CHECK_INT(b->xcr0, a->xcr0);
     CHECK_INT(b->events.interrupt_shadow, 1);
     CHECK_INT(vm.v->mode, MODE_LONG64);
     CHECK_INT(vm.v->cpl, 3);

@@ -18,6 +18,7 @@
 
 #include "base/bits.h"
 #include "hv/soft/cpu/fpu.h"
+#include "hv/soft/cpu/xstate.h"
 #include "x86/cr.h"
 #include "x86/feature.h"
 
@@ -35,15 +36,18 @@ struct cpuid_model {
     unsigned vcpu_count;
     bool is_amd;
     uint32_t max_basic, max_extended;
+    struct xstate_layout xstate;
+    uint64_t shown; /* cpuid_features() */
     unsigned leaf_count;
     struct leaf leaf[LEAF_MAX];
 };
 
 enum { EAX, EBX, ECX, EDX };
 
-/* Leaf 1: SSE3 PCLMUL SSSE3 CX16 SSE4.1 SSE4.2 POPCNT AES RDRAND */
-#define F1_ECX \
-    (BIT(0) | BIT(1) | BIT(9) | BIT(13) | BIT(19) | BIT(20) | BIT(23) | BIT(25) | BIT(30))
+/* Leaf 1: SSE3 PCLMUL SSSE3 FMA CX16 SSE4.1 SSE4.2 MOVBE POPCNT AES XSAVE AVX F16C RDRAND */
+#define F1_ECX                                                                              \
+    (BIT(0) | BIT(1) | BIT(9) | BIT(12) | BIT(13) | BIT(19) | BIT(20) | BIT(22) | BIT(23) | \
+     BIT(25) | BIT(26) | BIT(28) | BIT(29) | BIT(30))
 /* always: x2APIC, TSC deadline, hypervisor */
 #define F1_ECX_OWN (BIT(21) | BIT(24) | BIT(31))
 /* FPU DE PSE TSC MSR PAE CX8 APIC SEP MTRR PGE CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2 */
@@ -51,9 +55,19 @@ enum { EAX, EBX, ECX, EDX };
     (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(12) | \
      BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26))
 #define F1_EDX_HTT BIT(28)
-/* Leaf 7: ERMS RDSEED CLFLUSHOPT CLWB SHA; FSRM */
-#define F7_EBX (BIT(9) | BIT(18) | BIT(23) | BIT(24) | BIT(29))
+/* Leaf 7: FSGSBASE BMI1 AVX2 BMI2 ERMS AVX512F AVX512DQ RDSEED ADX AVX512IFMA CLFLUSHOPT CLWB
+ * AVX512CD SHA AVX512BW AVX512VL */
+#define F7_EBX                                                                            \
+    (BIT(0) | BIT(3) | BIT(5) | BIT(8) | BIT(9) | BIT(16) | BIT(17) | BIT(18) | BIT(19) | \
+     BIT(21) | BIT(23) | BIT(24) | BIT(28) | BIT(29) | BIT(30) | BIT(31))
+/* AVX512VBMI AVX512VBMI2 GFNI VAES VPCLMULQDQ AVX512VNNI AVX512BITALG AVX512VPOPCNTDQ RDPID */
+#define F7_ECX (BIT(1) | BIT(6) | BIT(8) | BIT(9) | BIT(10) | BIT(11) | BIT(12) | BIT(14) | BIT(22))
+/* FSRM */
 #define F7_EDX BIT(4)
+/* Subleaf 1: AVX512_BF16 */
+#define F71_EAX BIT(5)
+/* Leaf 0DH, subleaf 1: XSAVEOPT XSAVEC XGETBV1 */
+#define FD1_EAX (BIT(0) | BIT(1) | BIT(2))
 /* Intel: SPEC_CTRL and ARCH_CAPABILITIES exist */
 #define F7_EDX_OWN_INTEL (BIT(26) | BIT(29))
 /* 8000_0001: LAHF ABM 3DNOWPREFETCH; SYSCALL NX PDPE1GB RDTSCP LM */
@@ -74,6 +88,11 @@ enum { EAX, EBX, ECX, EDX };
 #define KVM_FEATURES     (BIT(1) | BIT(3) | BIT(24))
 #define KVM_FEATURES_SMP BIT(7)
 
+/* Not offered although the engine has it: translated code does not run it natively yet, and guests
+ * that see it use it everywhere. */
+#define CPU_HIDDEN \
+    (CPU_HAS(XSAVE) | CPU_HAS(XSAVEOPT) | CPU_HAS(XSAVEC) | CPU_HAS(XGETBV1) | CPU_NEEDS_AVX)
+
 #define EFER_AIBRSE (UINT64_C(1) << 21)
 
 static void add(struct cpuid_model *m, uint32_t leaf, int subleaf, const uint32_t regs[4])
@@ -90,6 +109,41 @@ static void host(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
     memset(regs, 0, 4 * sizeof(regs[0]));
     (void)__get_cpuid_count(leaf, subleaf, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
+}
+
+static const struct leaf *find(const struct cpuid_model *m, uint32_t leaf, uint32_t subleaf)
+{
+    for (unsigned i = 0; i < m->leaf_count; i++) {
+        const struct leaf *l = &m->leaf[i];
+
+        if (l->leaf == leaf && (!l->has_subleaf || l->subleaf == subleaf)) {
+            return l;
+        }
+    }
+    return NULL;
+}
+
+/* --- extensions, as sets --- */
+
+static const struct {
+    uint32_t leaf;
+    uint8_t subleaf, reg, bit;
+} features[CPU_FEATURE_COUNT] = {
+#define X(name, leaf, subleaf, reg, bit) {leaf, subleaf, reg, bit},
+    CPU_FEATURE_LIST(X)
+#undef X
+};
+
+static uint64_t host_xcr0(void)
+{
+    uint32_t r[4], low, high;
+
+    host(1, 0, r);
+    if (!(r[ECX] & BIT(27))) { /* OSXSAVE */
+        return XCR0_X87 | XCR0_SSE;
+    }
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low | (uint64_t)high << 32;
 }
 
 /* Bits that number `count` things. */
@@ -114,6 +168,26 @@ static void build_vendor(struct cpuid_model *m)
     add(m, 0, -1, r);
 }
 
+static void build_features7(struct cpuid_model *m)
+{
+    uint32_t r[4], max;
+
+    host(7, 0, r);
+    max = r[EAX] < 1 ? r[EAX] : 1;
+    r[EAX] = max;
+    r[EBX] &= (uint32_t)F7_EBX;
+    r[ECX] &= (uint32_t)F7_ECX;
+    r[EDX] &= (uint32_t)F7_EDX;
+    if (!m->is_amd) {
+        r[EDX] |= (uint32_t)F7_EDX_OWN_INTEL;
+    }
+    add(m, 7, 0, r);
+    if (max == 1) {
+        host(7, 1, r);
+        add(m, 7, 1, (uint32_t[4]){r[EAX] & (uint32_t)F71_EAX});
+    }
+}
+
 static void build_features(struct cpuid_model *m)
 {
     uint32_t r[4];
@@ -127,15 +201,84 @@ static void build_features(struct cpuid_model *m)
     }
     add(m, 1, -1, r);
 
-    host(7, 0, r);
-    r[EAX] = 0; /* subleaf 0 is the only one */
-    r[EBX] &= (uint32_t)F7_EBX;
-    r[ECX] = 0;
-    r[EDX] &= (uint32_t)F7_EDX;
-    if (!m->is_amd) {
-        r[EDX] |= (uint32_t)F7_EDX_OWN_INTEL;
+    build_features7(m);
+}
+
+static uint64_t find_features(const struct cpuid_model *m)
+{
+    uint64_t set = 0;
+
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
+        const struct leaf *l = find(m, features[i].leaf, features[i].subleaf);
+
+        if (l && l->regs[features[i].reg] >> features[i].bit & 1) {
+            set |= UINT64_C(1) << i;
+        }
     }
-    add(m, 7, 0, r);
+    return set;
+}
+
+/* What needs XCR0 goes if the host's own kernel does not have it, AVX-512 also if one of its five
+ * parts is missing that x86-64-v4 has together. */
+static void drop_features(struct cpuid_model *m, uint64_t gone)
+{
+    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
+        const struct leaf *l = find(m, features[i].leaf, features[i].subleaf);
+
+        if (l && gone >> i & 1) {
+            m->leaf[l - m->leaf].regs[features[i].reg] &= ~(1u << features[i].bit);
+        }
+    }
+}
+
+static void check_features(struct cpuid_model *m)
+{
+    uint64_t xcr0 = host_xcr0(), shown;
+
+    drop_features(m, CPU_HIDDEN);
+    shown = find_features(m);
+    m->xstate.mask = XCR0_X87 | XCR0_SSE;
+    if (!(shown & CPU_HAS(XSAVE)) || !(shown & CPU_HAS(AVX)) ||
+        (xcr0 & XCR0_AVX_ALL) != XCR0_AVX_ALL) {
+        drop_features(m, CPU_NEEDS_AVX);
+    } else if ((xcr0 & XCR0_AVX512_ALL) != XCR0_AVX512_ALL || (shown & CPU_AVX512) != CPU_AVX512) {
+        drop_features(m, CPU_NEEDS_AVX512);
+        m->xstate.mask |= XCR0_AVX_ALL;
+    } else {
+        m->xstate.mask |= XCR0_AVX512_ALL;
+    }
+}
+
+static void find_layout(struct xstate_layout *x)
+{
+    uint32_t r[4];
+
+    for (unsigned i = XSTATE_FIRST; i < XSTATE_COUNT; i++) {
+        if (xstate_parts[i].size) {
+            host(0xd, i, r);
+            x->offset[i] = r[EBX];
+            x->aligned |= (uint64_t)(r[ECX] >> 1 & 1) << i;
+        }
+    }
+}
+
+/* Leaf 0DH; sizes that follow XCR0 are put in when it is asked for. */
+static void build_xsave(struct cpuid_model *m)
+{
+    uint32_t r[4];
+
+    for (unsigned i = XSTATE_FIRST; i < XSTATE_COUNT; i++) {
+        if (m->xstate.mask >> i & 1) {
+            add(m, 0xd, (int)i,
+                (uint32_t[4]){xstate_parts[i].size, m->xstate.offset[i],
+                              (uint32_t)(m->xstate.aligned >> i & 1) << 1});
+        }
+    }
+    add(m, 0xd, 0,
+        (uint32_t[4]){(uint32_t)m->xstate.mask, 0,
+                      xstate_standard_size(&m->xstate, m->xstate.mask)});
+    host(0xd, 1, r);
+    add(m, 0xd, 1, (uint32_t[4]){r[EAX] & (uint32_t)FD1_EAX});
 }
 
 /* Caches as the host's; those that its cores share are shared by all of ours. */
@@ -271,24 +414,18 @@ struct cpuid_model *cpuid_model_new(unsigned vcpu_count, uint32_t tsc_khz)
     build_hypervisor(m, tsc_khz);
     build_extended(m);
     build_extended_amd(m);
+    check_features(m);
+    find_layout(&m->xstate);
+    if (find_features(m) & CPU_HAS(XSAVE)) {
+        build_xsave(m);
+    }
+    m->shown = find_features(m);
     return m;
 }
 
 void cpuid_model_free(struct cpuid_model *model)
 {
     free(model);
-}
-
-static const struct leaf *find(const struct cpuid_model *m, uint32_t leaf, uint32_t subleaf)
-{
-    for (unsigned i = 0; i < m->leaf_count; i++) {
-        const struct leaf *l = &m->leaf[i];
-
-        if (l->leaf == leaf && (!l->has_subleaf || l->subleaf == subleaf)) {
-            return l;
-        }
-    }
-    return NULL;
 }
 
 /* A leaf beyond the range: Intel repeats its highest basic leaf. */
@@ -319,33 +456,14 @@ void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
     if (leaf == 1) {
         ret_regs[EBX] |= v->index << 24;
         ret_regs[ECX] |= v->cr4 & CR4_OSXSAVE ? (uint32_t)BIT(27) : 0;
+    } else if (leaf == 0xd && subleaf == 0) {
+        ret_regs[EBX] = l ? xstate_standard_size(&m->xstate, v->xcr0) : 0;
+    } else if (leaf == 0xd && subleaf == 1 && ret_regs[EAX] & (uint32_t)BIT(1)) {
+        ret_regs[EBX] = xstate_compact_size(&m->xstate, v->xcr0);
     } else if (leaf == 0xb) {
         ret_regs[ECX] |= subleaf & 0xff;
         ret_regs[EDX] = v->index;
     }
-}
-
-/* --- extensions, as sets --- */
-
-static const struct {
-    uint32_t leaf;
-    uint8_t subleaf, reg, bit;
-} features[CPU_FEATURE_COUNT] = {
-#define X(name, leaf, subleaf, reg, bit) {leaf, subleaf, reg, bit},
-    CPU_FEATURE_LIST(X)
-#undef X
-};
-
-static uint64_t host_xcr0(void)
-{
-    uint32_t r[4], low, high;
-
-    host(1, 0, r);
-    if (!(r[ECX] & BIT(27))) { /* OSXSAVE */
-        return XCR0_X87 | XCR0_SSE;
-    }
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low | (uint64_t)high << 32;
 }
 
 /* Those of the host, without what its kernel does not let programs use. */
@@ -371,19 +489,7 @@ static uint64_t host_features(void)
 
 uint64_t cpuid_features(const struct cpuid_model *model)
 {
-    uint64_t set = 0;
-
-    if (!model) {
-        return host_features();
-    }
-    for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
-        const struct leaf *l = find(model, features[i].leaf, features[i].subleaf);
-
-        if (l && l->regs[features[i].reg] >> features[i].bit & 1) {
-            set |= UINT64_C(1) << i;
-        }
-    }
-    return set;
+    return model ? model->shown : host_features();
 }
 
 bool cpuid_is_amd(const struct cpuid_model *model)
@@ -393,9 +499,11 @@ bool cpuid_is_amd(const struct cpuid_model *model)
 
 uint64_t cpuid_cr4_allowed(const struct cpuid_model *model)
 {
-    (void)model; /* every model has the same so far as CR4 goes */
-    return CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE | CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR |
-           CR4_OSXMMEXCPT;
+    uint64_t shown = cpuid_features(model);
+
+    return (shown & CPU_HAS(XSAVE) ? CR4_OSXSAVE : 0) |
+           (shown & CPU_HAS(FSGSBASE) ? CR4_FSGSBASE : 0) | CR4_TSD | CR4_DE | CR4_PSE | CR4_PAE |
+           CR4_MCE | CR4_PGE | CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT;
 }
 
 uint64_t cpuid_efer_allowed(const struct cpuid_model *model)
@@ -405,6 +513,10 @@ uint64_t cpuid_efer_allowed(const struct cpuid_model *model)
 
 uint64_t cpuid_xcr0_allowed(const struct cpuid_model *model)
 {
-    (void)model;
-    return XCR0_X87 | XCR0_SSE;
+    return model->xstate.mask;
+}
+
+const struct xstate_layout *cpuid_xstate(const struct cpuid_model *model)
+{
+    return &model->xstate;
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "hv/soft/cpu/vcpu.h"
+#include "x86/feature.h"
 
 struct cpuid_model;
 
@@ -30,3 +31,6 @@ bool cpuid_is_amd(const struct cpuid_model *model);
 uint64_t cpuid_cr4_allowed(const struct cpuid_model *model);
 uint64_t cpuid_efer_allowed(const struct cpuid_model *model);
 uint64_t cpuid_xcr0_allowed(const struct cpuid_model *model);
+/* Where guests have the parts of an XSAVE area. */
+struct xstate_layout;
+const struct xstate_layout *cpuid_xstate(const struct cpuid_model *model);

@@ -117,8 +117,15 @@ bool vcpu_write_efer(struct vcpu *v, uint64_t value, unsigned *ret_effects)
 
 bool vcpu_write_xcr0(struct vcpu *v, uint64_t value)
 {
-    /* SDM volume 1, 13.3: x87 always, SSE at will, nothing that is not exposed */
+    const uint64_t avx512 = XCR0_OPMASK | XCR0_ZMM_HI | XCR0_HI_ZMM;
+
+    /* SDM volume 1, 13.3: x87 always, AVX with SSE, AVX-512 whole and with AVX, nothing that is not
+     * exposed */
     if (!(value & XCR0_X87) || (value & ~cpuid_xcr0_allowed(v->cpuid))) {
+        return false;
+    }
+    if (((value & XCR0_AVX) && !(value & XCR0_SSE)) ||
+        ((value & avx512) && (value & XCR0_AVX512_ALL) != XCR0_AVX512_ALL)) {
         return false;
     }
     v->xcr0 = value;

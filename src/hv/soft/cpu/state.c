@@ -10,11 +10,17 @@
 #include "hv/soft/cpu/msrs.h"
 #include "hv/soft/cpu/regs.h"
 #include "hv/soft/cpu/segments.h"
+#include "hv/soft/cpu/xstate.h"
 #include "x86/cr.h"
 #include "x86/msr.h"
 
 _Static_assert(sizeof(((struct vcpu *)0)->xsave) == sizeof(((struct cpu_state *)0)->xsave),
                "one image");
+
+static bool has_part(const struct xstate_layout *x, unsigned part)
+{
+    return x->mask >> part & 1 && x->offset[part] + xstate_parts[part].size <= CPU_XSAVE_BYTES;
+}
 
 static void get_msrs(struct vcpu *v, struct cpu_state *state)
 {
@@ -28,6 +34,21 @@ static void get_msrs(struct vcpu *v, struct cpu_state *state)
         msr->index = list[i];
         if (msr_read(v, list[i], &msr->value)) {
             state->msr_count++;
+        }
+    }
+}
+
+/* struct cpu_state has the offsets of CPUID, as KVM does. */
+static void get_fpu(const struct vcpu *v, struct cpu_state *s)
+{
+    const struct xstate_layout *x = cpuid_xstate(v->cpuid);
+
+    memset(s->xsave, 0, sizeof(s->xsave));
+    memcpy(s->xsave, v->xsave, FPU_LEGACY_LEN);
+    store_le64(s->xsave + FPU_XSTATE_BV, x->mask);
+    for (unsigned i = XSTATE_FIRST; i < XSTATE_COUNT; i++) {
+        if (has_part(x, i)) {
+            memcpy(s->xsave + x->offset[i], v->xsave + xstate_parts[i].at, xstate_parts[i].size);
         }
     }
 }
@@ -58,7 +79,7 @@ void vcpu_state_get(struct vcpu *v, struct cpu_state *ret_state)
     s->efer = v->efer;
     s->xcr0 = v->xcr0;
     memcpy(s->dr, v->dr, sizeof(s->dr));
-    memcpy(s->xsave, v->xsave, sizeof(s->xsave));
+    get_fpu(v, s);
     if (!msr_read(v, MSR_APIC_BASE, &s->apic_base)) {
         s->apic_base = 0;
     }
@@ -78,11 +99,13 @@ static bool is_possible(const struct vcpu *v, const struct cpu_state *s)
 
     return !(s->cr0 >> 32) && !((s->cr0 & CR0_PG) && !(s->cr0 & CR0_PE)) &&
            !(s->cr4 & ~cpuid_cr4_allowed(v->cpuid)) && !(s->efer & ~cpuid_efer_allowed(v->cpuid)) &&
-           !(is_long && !(s->cr4 & CR4_PAE)) && is_long == ((s->efer & EFER_LMA) != 0);
+           !(is_long && !(s->cr4 & CR4_PAE)) && is_long == ((s->efer & EFER_LMA) != 0) &&
+           !((s->xcr0 | load_le64(s->xsave + FPU_XSTATE_BV)) & ~cpuid_xcr0_allowed(v->cpuid));
 }
 
 static void set_fpu(struct vcpu *v, const struct cpu_state *s)
 {
+    const struct xstate_layout *x = cpuid_xstate(v->cpuid);
     uint64_t in_use = load_le64(s->xsave + FPU_XSTATE_BV);
     uint32_t mxcsr = load_le32(s->xsave + FPU_MXCSR);
 
@@ -97,6 +120,11 @@ static void set_fpu(struct vcpu *v, const struct cpu_state *s)
     }
     if (mxcsr && !(mxcsr & ~FPU_MXCSR_VALID)) {
         store_le32(v->xsave + FPU_MXCSR, mxcsr);
+    }
+    for (unsigned i = XSTATE_FIRST; i < XSTATE_COUNT; i++) {
+        if (in_use >> i & 1 && has_part(x, i)) {
+            memcpy(v->xsave + xstate_parts[i].at, s->xsave + x->offset[i], xstate_parts[i].size);
+        }
     }
 }
 
@@ -139,7 +167,7 @@ static void set_registers(struct vcpu *v, const struct cpu_state *s)
     v->cr3 = s->cr3;
     v->cr4 = s->cr4;
     v->efer = s->efer;
-    v->xcr0 = s->xcr0 ? s->xcr0 & cpuid_xcr0_allowed(v->cpuid) : XCR0_X87;
+    v->xcr0 = s->xcr0 ? s->xcr0 : XCR0_X87;
     memcpy(v->dr, s->dr, sizeof(v->dr));
     v->dr[6] = (v->dr[6] & 0xe00f) | 0xffff0ff0;
     v->dr[7] = (v->dr[7] & 0xffff2fff) | 0x400;

@@ -70,9 +70,13 @@ SYS_DECLARE(sys_rdtsc)
 SYS_DECLARE(sys_rdpmc)
 SYS_DECLARE(sys_cpuid)
 SYS_DECLARE(sys_fsgsbase)
+SYS_DECLARE(sys_rdpid)
 /* sys_io.c */
 SYS_DECLARE(sys_in)
 SYS_DECLARE(sys_out)
+/* sys_xstate.c */
+SYS_DECLARE(sys_xsave)
+SYS_DECLARE(sys_xrstor)
 #undef SYS_DECLARE
 
 /* #GP(0) unless at CPL 0. */
@@ -141,6 +145,18 @@ uint64_t sys_flags_mask(const struct vcpu *v, unsigned size);
 
 /* INT1 through its gate, without the privilege check that INT n has: deliver.c. */
 void sys_icebp(struct vcpu *v, uint64_t next_rip);
+
+/* --- x87 and SSE areas: sys_xsave.c --- */
+
+/* Address of an area of `len` bytes; #GP(0) if misaligned. */
+uint64_t sys_aligned_ea(struct vcpu *v, const struct insn *insn, unsigned len, unsigned align,
+                        bool is_write);
+/* #GP(0) for reserved bits. */
+void sys_need_mxcsr(struct vcpu *v, uint32_t value);
+void sys_narrow_pointers(uint8_t *area);
+void sys_settle_x87(struct vcpu *v);
+/* Which parts are not in their initial state, as bits of XCR0: sys_xstate.c. */
+uint64_t sys_xstate_in_use(const struct vcpu *v);
 
 /* --- port I/O: sys_io.c --- */
 

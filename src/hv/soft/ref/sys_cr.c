@@ -129,15 +129,19 @@ enum ref_result sys_smsw(struct vcpu *v, const struct insn *insn)
 
 enum ref_result sys_xgetbv(struct vcpu *v, const struct insn *insn)
 {
+    uint32_t index = (uint32_t)v->gpr[GPR_RCX];
+    uint64_t value;
+
     (void)insn;
     if (!(v->cr4 & CR4_OSXSAVE)) {
         vcpu_raise(v, EXC_UD);
     }
-    if ((uint32_t)v->gpr[GPR_RCX] != 0) {
+    if (index > 1 || (index == 1 && !(v->features & CPU_HAS(XGETBV1)))) {
         sys_gp(v, 0);
     }
-    v->gpr[GPR_RAX] = (uint32_t)v->xcr0;
-    v->gpr[GPR_RDX] = v->xcr0 >> 32;
+    value = index == 1 ? v->xcr0 & sys_xstate_in_use(v) : v->xcr0;
+    v->gpr[GPR_RAX] = (uint32_t)value;
+    v->gpr[GPR_RDX] = value >> 32;
     return REF_NEXT;
 }
 

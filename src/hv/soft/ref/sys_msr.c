@@ -91,3 +91,9 @@ enum ref_result sys_fsgsbase(struct vcpu *v, const struct insn *insn)
     }
     return REF_NEXT;
 }
+
+enum ref_result sys_rdpid(struct vcpu *v, const struct insn *insn)
+{
+    sys_operand_write(v, insn, 0, v->tsc_aux);
+    return REF_NEXT;
+}

@@ -71,7 +71,8 @@ static const sys_fn g_system[INSN_OP_COUNT] = {
     [INSN_RDGSBASE] = sys_fsgsbase,
     [INSN_WRFSBASE] = sys_fsgsbase,
     [INSN_WRGSBASE] = sys_fsgsbase,
-    /* hidden by CPUID, hence #UD: INVPCID RDPID MONITOR MWAIT */
+    [INSN_RDPID] = sys_rdpid,
+    /* hidden by CPUID, hence #UD: INVPCID MONITOR MWAIT */
 };
 
 enum ref_result ref_system(struct vcpu *v, const struct insn *insn)

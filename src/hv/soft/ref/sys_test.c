@@ -46,9 +46,9 @@ TEST(sys, privileged_instructions_need_cpl_0)
 
 TEST(sys, hidden_instructions_are_undefined)
 {
-    static const enum insn_op ops[] = {INSN_INVPCID,  INSN_MONITOR,  INSN_MWAIT,  INSN_RDPID,
-                                       INSN_STAC,     INSN_CLAC,     INSN_XGETBV, INSN_XSETBV,
-                                       INSN_RDFSBASE, INSN_WRGSBASE, INSN_NOP};
+    static const enum insn_op ops[] = {INSN_INVPCID,  INSN_MONITOR, INSN_MWAIT,  INSN_STAC,
+                                       INSN_CLAC,     INSN_XGETBV,  INSN_XSETBV, INSN_RDFSBASE,
+                                       INSN_WRGSBASE, INSN_NOP};
     struct soft_vm vm;
 
     sys_vm_start(&vm);

@@ -1,9 +1,9 @@
-/* sys_xsave.c — saving and loading x87 and SSE state: FXSAVE, XSAVE, FNSAVE and kin, MXCSR.
+/* sys_xsave.c — saving and loading x87 and SSE state: FXSAVE, FNSAVE and kin, MXCSR.  The XSAVE
+ * family is sys_xstate.c.
  *
  * v->xsave holds the state in FXSAVE's 64-bit format, so these are copies with checks and no native
  * execution.  Instruction and data pointers are what the guest loaded, or 0: the engine does not
- * track them.  The XSAVE family is hidden by CPUID (CR4.OSXSAVE cannot be set) and takes all of its
- * state as in use.
+ * track them.
  */
 #include <string.h>
 
@@ -12,12 +12,8 @@
 #include "hv/soft/mmu/mmu.h"
 #include "hv/soft/ref/sys.h"
 
-#define XSAVE_HEADER_LEN 64
-#define XSAVE_LEN        (FPU_LEGACY_LEN + XSAVE_HEADER_LEN)
-#define XCOMP_COMPACT    (UINT64_C(1) << 63)
-
-static uint64_t aligned_ea(struct vcpu *v, const struct insn *insn, unsigned len, unsigned align,
-                           bool is_write)
+uint64_t sys_aligned_ea(struct vcpu *v, const struct insn *insn, unsigned len, unsigned align,
+                        bool is_write)
 {
     uint64_t la = ref_ea(v, insn, len, is_write);
 
@@ -39,13 +35,13 @@ static unsigned legacy_len(const struct vcpu *v)
 }
 
 /* Pointers in the 32-bit format: 32 bits of offset, selector 0. */
-static void narrow_pointers(uint8_t *area)
+void sys_narrow_pointers(uint8_t *area)
 {
     memset(area + FPU_FIP + 4, 0, 4);
     memset(area + FPU_FDP + 4, 0, 4);
 }
 
-static void need_mxcsr(struct vcpu *v, uint32_t value)
+void sys_need_mxcsr(struct vcpu *v, uint32_t value)
 {
     if (value & ~FPU_MXCSR_VALID) {
         sys_gp(v, 0);
@@ -60,7 +56,7 @@ static uint16_t summarise(uint16_t fsw, uint16_t fcw)
 
 /* What loading x87 state makes of its control and status words: reserved bits of the one are fixed,
  * ES and B of the other follow. */
-static void settle_x87(struct vcpu *v)
+void sys_settle_x87(struct vcpu *v)
 {
     uint16_t fcw = (load_le16(v->xsave + FPU_FCW) & 0x1f3fu) | 0x40;
 
@@ -76,11 +72,11 @@ static enum ref_result fxsave(struct vcpu *v, const struct insn *insn)
     uint64_t la;
 
     fpu_check_x87(v);
-    la = aligned_ea(v, insn, FPU_LEGACY_LEN, 16, true);
+    la = sys_aligned_ea(v, insn, FPU_LEGACY_LEN, 16, true);
     mmu_check_write(v, la, FPU_LEGACY_LEN);
     memcpy(area, v->xsave, len);
     if (!is_wide(insn)) {
-        narrow_pointers(area);
+        sys_narrow_pointers(area);
     }
     mmu_write(v, la, area, len);
     return REF_NEXT;
@@ -93,15 +89,15 @@ static enum ref_result fxrstor(struct vcpu *v, const struct insn *insn)
     uint64_t la;
 
     fpu_check_x87(v);
-    la = aligned_ea(v, insn, FPU_LEGACY_LEN, 16, false);
+    la = sys_aligned_ea(v, insn, FPU_LEGACY_LEN, 16, false);
     mmu_read(v, la, area, sizeof(area));
-    need_mxcsr(v, load_le32(area + FPU_MXCSR));
+    sys_need_mxcsr(v, load_le32(area + FPU_MXCSR));
     if (!is_wide(insn)) {
-        narrow_pointers(area);
+        sys_narrow_pointers(area);
     }
     store_le32(area + FPU_MXCSR_MASK, FPU_MXCSR_VALID);
     memcpy(v->xsave, area, len);
-    settle_x87(v);
+    sys_settle_x87(v);
     return REF_NEXT;
 }
 
@@ -122,7 +118,7 @@ static enum ref_result ldmxcsr(struct vcpu *v, const struct insn *insn)
 
     check_mxcsr_access(v, insn);
     value = mmu_read32(v, ref_ea(v, insn, 4, false));
-    need_mxcsr(v, value);
+    sys_need_mxcsr(v, value);
     store_le32(v->xsave + FPU_MXCSR, value);
     return REF_NEXT;
 }
@@ -131,111 +127,6 @@ static enum ref_result stmxcsr(struct vcpu *v, const struct insn *insn)
 {
     check_mxcsr_access(v, insn);
     mmu_write32(v, ref_ea(v, insn, 4, true), load_le32(v->xsave + FPU_MXCSR));
-    return REF_NEXT;
-}
-
-/* --- the XSAVE family --- */
-
-static uint64_t requested(struct vcpu *v)
-{
-    return v->xcr0 & ((v->gpr[GPR_RDX] << 32) | (uint32_t)v->gpr[GPR_RAX]);
-}
-
-static void need_xsave(struct vcpu *v)
-{
-    if (!(v->cr4 & CR4_OSXSAVE)) {
-        vcpu_raise(v, EXC_UD);
-    }
-    if (v->cr0 & CR0_TS) {
-        vcpu_raise(v, EXC_NM);
-    }
-}
-
-/* Copy the parts of the legacy area that `parts` names. */
-static void copy_legacy(uint8_t *to, const uint8_t *from, uint64_t parts)
-{
-    if (parts & XCR0_X87) {
-        memcpy(to, from, FPU_MXCSR);
-        memcpy(to + FPU_ST0, from + FPU_ST0, FPU_XMM0 - FPU_ST0);
-    }
-    if (parts & XCR0_SSE) {
-        memcpy(to + FPU_MXCSR, from + FPU_MXCSR, 8);
-        memcpy(to + FPU_XMM0, from + FPU_XMM0, 16 * 16);
-    }
-}
-
-/* XSAVE, XSAVEOPT, XSAVEC */
-static enum ref_result xsave(struct vcpu *v, const struct insn *insn)
-{
-    uint8_t area[XSAVE_LEN];
-    uint64_t parts;
-    uint64_t la;
-
-    need_xsave(v);
-    la = aligned_ea(v, insn, XSAVE_LEN, 64, true);
-    mmu_check_write(v, la, XSAVE_LEN);
-    mmu_read(v, la, area, XSAVE_LEN);
-    parts = requested(v);
-    copy_legacy(area, v->xsave, parts);
-    if (!is_wide(insn) && (parts & XCR0_X87)) {
-        narrow_pointers(area);
-    }
-    if (insn->op == INSN_XSAVEC) {
-        memset(area + FPU_LEGACY_LEN, 0, XSAVE_HEADER_LEN);
-        store_le64(area + FPU_XSTATE_BV, parts);
-        store_le64(area + FPU_XCOMP_BV, parts | XCOMP_COMPACT);
-    } else {
-        store_le64(area + FPU_XSTATE_BV, (load_le64(area + FPU_XSTATE_BV) & ~parts) | parts);
-    }
-    mmu_write(v, la, area, XSAVE_LEN);
-    return REF_NEXT;
-}
-
-/* SDM volume 1, 13.8: what makes XRSTOR fault. */
-static void check_header(struct vcpu *v, const uint8_t *area)
-{
-    uint64_t in_use = load_le64(area + FPU_XSTATE_BV);
-    uint64_t format = load_le64(area + FPU_XCOMP_BV);
-    bool bad;
-
-    if (format & XCOMP_COMPACT) {
-        bad = (format & ~XCOMP_COMPACT & ~v->xcr0) || (in_use & ~format);
-    } else {
-        bad = format != 0 || (in_use & ~v->xcr0);
-    }
-    for (unsigned i = 16; i < XSAVE_HEADER_LEN; i++) {
-        bad |= i < 24 && area[FPU_LEGACY_LEN + i];
-    }
-    if (bad) {
-        sys_gp(v, 0);
-    }
-}
-
-static enum ref_result xrstor(struct vcpu *v, const struct insn *insn)
-{
-    uint8_t area[XSAVE_LEN];
-    uint64_t parts;
-    uint64_t in_use;
-
-    need_xsave(v);
-    mmu_read(v, aligned_ea(v, insn, XSAVE_LEN, 64, false), area, XSAVE_LEN);
-    check_header(v, area);
-    parts = requested(v);
-    in_use = load_le64(area + FPU_XSTATE_BV);
-    if (parts & XCR0_SSE) {
-        need_mxcsr(v, load_le32(area + FPU_MXCSR));
-    }
-    store_le32(area + FPU_MXCSR_MASK, FPU_MXCSR_VALID);
-    if (parts & ~in_use & XCR0_X87) {
-        fpu_fninit(v);
-        memset(v->xsave + FPU_ST0, 0, FPU_XMM0 - FPU_ST0);
-    }
-    if (parts & ~in_use & XCR0_SSE) {
-        memset(area + FPU_XMM0, 0, 16 * 16);
-        in_use |= XCR0_SSE;
-    }
-    copy_legacy(v->xsave, area, parts & in_use);
-    settle_x87(v);
     return REF_NEXT;
 }
 
@@ -301,7 +192,7 @@ static void take_env(struct vcpu *v, const uint8_t *in, unsigned width)
     store_le16(v->xsave + FPU_FCW, load_le16(in));
     store_le16(v->xsave + FPU_FSW, load_le16(in + width));
     store_le16(v->xsave + FPU_FTW, abridged);
-    settle_x87(v);
+    sys_settle_x87(v);
     memset(v->xsave + FPU_FOP, 0, FPU_MXCSR - FPU_FOP);
     store_le32(v->xsave + FPU_FIP, width == 4 ? load_le32(in + 12) : load_le16(in + 6));
     store_le32(v->xsave + FPU_FDP, width == 4 ? load_le32(in + 20) : load_le16(in + 10));
@@ -368,8 +259,8 @@ enum ref_result ref_fpstate(struct vcpu *v, const struct insn *insn)
     case INSN_VSTMXCSR: return stmxcsr(v, insn);
     case INSN_XSAVE:
     case INSN_XSAVEOPT:
-    case INSN_XSAVEC: return xsave(v, insn);
-    case INSN_XRSTOR: return xrstor(v, insn);
+    case INSN_XSAVEC: return sys_xsave(v, insn);
+    case INSN_XRSTOR: return sys_xrstor(v, insn);
     case INSN_FNSTENV:
     case INSN_FNSAVE: return store_env(v, insn);
     case INSN_FLDENV:
