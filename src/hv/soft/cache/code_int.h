@@ -37,6 +37,10 @@ struct code_cache {
     uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
     uint64_t last_gen;
     uint32_t last_page_id;
+    /* Linear page numbers of what is in v->xtlb.  A page from which blocks have been run in 64-bit
+     * mode since map_gen changed is there, so that a flush of one page need not change it. */
+    uint32_t xtlb_page[TLB_PRIV_COUNT][XTLB_SLOTS];
+    bool has_short_modes; /* blocks have been run in other modes */
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
@@ -48,6 +52,8 @@ struct code_cache {
 /* Links and lookup entries made under the old generations do not count any more. */
 void code_new_map(struct vcpu *v, bool is_user_only);
 void code_new_blocks(struct vcpu *v);
+/* The page of `rip` has just been fetched, to run a block there. */
+void code_note_page(struct vcpu *v, uint64_t rip, uint32_t page_id);
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key);
 void code_insert(struct vcpu *v, struct block *block);
 /* Writes to what its translation looked at (block->look) kill it, too, from now on. */

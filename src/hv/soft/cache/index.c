@@ -18,6 +18,7 @@ void code_new_map(struct vcpu *v, bool is_user_only)
     v->map_gens[1] = c->last_gen;
     if (!is_user_only) {
         v->map_gens[0] = c->last_gen;
+        c->has_short_modes = false;
     }
     block_new_tag(v);
 }
@@ -40,6 +41,40 @@ void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
     code_new_map(v, is_user_only);
     clear_xtlb(v, is_user_only);
+}
+
+void code_cache_flush_page(struct vcpu *v, uint64_t la)
+{
+    struct code_cache *c = v->code;
+    bool lost[TLB_PRIV_COUNT];
+
+    for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        uint32_t *id = &v->xtlb[priv][XTLB_SLOT_OF(la)];
+
+        lost[priv] = *id && c->xtlb_page[priv][XTLB_SLOT_OF(la)] == (uint32_t)(la >> 12);
+        *id = lost[priv] ? 0 : *id;
+    }
+    if (c->has_short_modes || lost[TLB_SUPERVISOR] || lost[TLB_USER]) {
+        code_new_map(v, !c->has_short_modes && !lost[TLB_SUPERVISOR]);
+    }
+}
+
+void code_note_page(struct vcpu *v, uint64_t rip, uint32_t page_id)
+{
+    struct code_cache *c = v->code;
+    enum tlb_priv priv = v->cpl == 3 ? TLB_USER : TLB_SUPERVISOR;
+    uint32_t *id = &v->xtlb[priv][XTLB_SLOT_OF(rip)];
+    uint32_t *page = &c->xtlb_page[priv][XTLB_SLOT_OF(rip)];
+
+    if (v->mode != MODE_LONG64) {
+        c->has_short_modes = true;
+        return;
+    }
+    if (*id && *page != (uint32_t)(rip >> 12)) {
+        code_new_map(v, priv == TLB_USER);
+    }
+    *id = page_id;
+    *page = (uint32_t)(rip >> 12);
 }
 
 /* --- arena --- */

@@ -119,18 +119,15 @@ static enum emit_entry entry_of(const struct vcpu *v, const struct block *b)
 static void remember(struct vcpu *v, struct block *b)
 {
     struct block_slot *slot = &v->lookup[BLOCK_SLOT_OF(b->rip)];
-    uint32_t *xtlb = v->xtlb[v->cpl == 3];
 
     if (v->site || v->has_missed) {
         emit_arrive(v, b);
     } else if (!b->code) {
         b->entered |= (uint8_t)(1u << entry_of(v, b));
     }
-    if (v->mode == MODE_LONG64) {
-        xtlb[XTLB_SLOT_OF(b->rip)] = b->page_id; /* it has just been fetched */
-    }
+    code_note_page(v, b->rip, b->page_id);
     if (b->is_crossing) {
-        xtlb[XTLB_SLOT_OF(b->rip + 0x1000)] = b->page_id2;
+        code_note_page(v, b->rip + 0x1000, b->page_id2);
         return; /* the interpreter looks for it each time */
     }
     if (v->link && v->link->rip == b->rip) {

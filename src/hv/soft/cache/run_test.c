@@ -137,6 +137,36 @@ TEST(cache, a_changed_mapping_changes_the_code)
     finish(&vm);
 }
 
+TEST(cache, a_changed_mapping_is_seen_whatever_has_taken_the_place_of_its_page)
+{
+    static const uint8_t one[] = {0xb8, 1, 0, 0, 0, 0xc3}; /* mov eax, 1; ret */
+    static const uint8_t two[] = {0xb8, 2, 0, 0, 0, 0xc3};
+    uint64_t page = CODE + 0x1000, alias = page + XTLB_SLOTS * 4096, copy = CODE + 0x2000;
+    struct soft_vm vm;
+
+    /* call rbx; call rcx; call rbx; hlt */
+    START(&vm, 0xff, 0xd3, 0xff, 0xd1, 0xff, 0xd3, 0xf4);
+    CHECK_INT(mem_write(vm.mem, GPA(page), one, sizeof(one)), 0);
+    CHECK_INT(mem_write(vm.mem, GPA(copy), two, sizeof(two)), 0);
+    (void)soft_vm_map(&vm, alias, page, PTE_RW | PTE_US);
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned is_other = i / 5 & 1;
+
+        (void)soft_vm_map(&vm, page, is_other ? copy : page, PTE_RW | PTE_US);
+        mmu_flush_page(vm.v, page);
+        vm.v->rip = CODE;
+        vm.v->gpr[GPR_RBX] = i & 1 ? page : alias;
+        vm.v->gpr[GPR_RCX] = i & 1 ? alias : page;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], i & 1 && is_other ? 2 : 1);
+        vm.v->rip = CODE + 2;
+        vm.v->gpr[GPR_RBX] = page;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], is_other ? 2 : 1);
+    }
+    finish(&vm);
+}
+
 /* mov eax, 0x04030201 with two bytes on the first page, then hlt on the second. */
 static void start_crossing(struct soft_vm *vm)
 {

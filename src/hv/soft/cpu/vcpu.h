@@ -124,14 +124,18 @@ struct tlb_marks {
 #define MMU_CHUNK_BYTES (UINT64_C(2) << 20)
 #define MMU_CHUNK_MAX   65536u /* chunks that are populated ahead: the first 128 GiB */
 #define MMU_HUGE_MAX    8u
+#define MMU_EXEC_MAX    16u
 
 struct mmu_state {
     struct tlb_marks marks[TLB_PRIV_COUNT][TLB_ACCESS_COUNT];
     /* 1 GiB regions with splinters in the tables; more than fit: count > MMU_HUGE_MAX */
     uint64_t huge[MMU_HUGE_MAX];
     unsigned huge_count;
-    /* a fetch translation was displaced while users of it may live on: by table; local, global */
-    bool exec_lost[TLB_PRIV_COUNT][2];
+    /* what fetches have found since it was last dropped: by table, anything that is not global; 2
+     * MiB regions in large pages (count > MMU_EXEC_MAX: anywhere) */
+    bool exec_local[TLB_PRIV_COUNT];
+    uint64_t exec_large[MMU_EXEC_MAX];
+    unsigned exec_large_count;
     unsigned ram_count;
     struct {
         uint64_t gpa, len;

@@ -121,6 +121,8 @@ static inline void mmu_atomic_done(struct vcpu *v, gpa_t gpa, size_t len)
 /* Implemented by cache/: translations of linear addresses of code changed, perhaps only as seen at
  * CPL 3; links and lookup tables keyed by linear address must go. */
 void code_cache_flush_lookup(struct vcpu *v, bool is_user_only);
+/* The same for the translation of one page. */
+void code_cache_flush_page(struct vcpu *v, uint64_t la);
 
 /* --- flushes --- */
 void mmu_init(struct vcpu *v);

@@ -8,8 +8,8 @@
 
 /* What cache/ would be told. */
 static struct {
-    uint64_t gpa, len;
-    unsigned written, flushed, flushed_user;
+    uint64_t gpa, len, page;
+    unsigned written, flushed, flushed_user, flushed_page;
 } g_cache;
 
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
@@ -18,6 +18,13 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     g_cache.gpa = gpa.v;
     g_cache.len = len;
     g_cache.written++;
+}
+
+void code_cache_flush_page(struct vcpu *v, uint64_t la)
+{
+    (void)v;
+    g_cache.page = la;
+    g_cache.flushed_page++;
 }
 
 void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
@@ -521,18 +528,37 @@ TEST(mmu, cache_hears_of_flushes_that_concern_code_only)
     mmu_flush_non_global(vm.v);
     CHECK_INT(g_cache.flushed, 0);
     (void)mmu_fetch_page(vm.v, LA, &page);
-    mmu_flush_page(vm.v, LA + 0x1000);
-    CHECK_INT(g_cache.flushed, 0);
     mmu_flush_page(vm.v, LA);
-    CHECK_INT(g_cache.flushed, 1);
+    CHECK_INT(g_cache.flushed, 0);
+    CHECK_INT(g_cache.flushed_page, 2);
+    CHECK_INT(g_cache.page, LA);
     (void)mmu_fetch_page(vm.v, LA, &page);
     (void)mmu_fetch_page(vm.v, other, &page); /* takes the slot */
+    mmu_flush_page(vm.v, LA);
+    CHECK_INT(g_cache.flushed_page, 3);
     mmu_flush_non_global(vm.v);
-    CHECK_INT(g_cache.flushed, 2);
+    CHECK_INT(g_cache.flushed, 1);
     mmu_flush_non_global(vm.v);
-    CHECK_INT(g_cache.flushed, 2);
+    CHECK_INT(g_cache.flushed, 1);
     mmu_flush_all(vm.v);
-    CHECK_INT(g_cache.flushed, 3);
+    CHECK_INT(g_cache.flushed, 2);
+    soft_vm_fini(&vm);
+}
+
+TEST(mmu, all_code_of_a_large_page_goes_with_any_of_its_addresses)
+{
+    struct soft_vm vm;
+    gpa_t page;
+
+    start(&vm);
+    soft_vm_poke(&vm, soft_vm_entry(&vm, LA, 21), PHY | PTE_P | PTE_RW | PTE_PS | PTE_G);
+    (void)mmu_fetch_page(vm.v, LA + 0x3000, &page);
+    CHECK_INT(page.v, PHY + 0x3000);
+    mmu_flush_page(vm.v, LA + 0x200000); /* another one */
+    CHECK_INT(g_cache.flushed, 0);
+    mmu_flush_page(vm.v, LA + 0x5000);
+    CHECK_INT(g_cache.flushed, 1);
+    CHECK_INT(g_cache.flushed_user, 0);
     soft_vm_fini(&vm);
 }
 

@@ -11,9 +11,9 @@
  * must drop them all: the splinters of the surrounding 2 MiB are always looked for, those of the
  * surrounding 1 GiB only if a 1 GiB page was seen there.  Dropping too much is always allowed.
  *
- * Decoded blocks are found by linear address, which is a cache of fetch translations: cache/ is
- * told whenever a flush drops one.  Fetch translations displaced from their slot are remembered in
- * one bit (exec_lost), which makes the next flush tell cache/ in any case.
+ * Decoded blocks are found by linear address, which is a cache of fetch translations of its own:
+ * cache/ is told what flushes drop, whether or not it is still in the tables here.  For that, what
+ * has been fetched since is noted: whether any of it was local, and where it was in large pages.
  *
  * The windows of the stack (vcpu.h) are copies of write entries that may since have been evicted,
  * so no bitmap knows of them: each flush and each page that begins to hold code drops them.
@@ -43,11 +43,6 @@ static void unmark(struct tlb_marks *m, unsigned slot)
     m->large[slot / 64] &= keep;
 }
 
-static bool is_marked(const struct tlb_marks *m, unsigned slot)
-{
-    return ((m->local[slot / 64] | m->global[slot / 64]) & BIT(slot % 64)) != 0;
-}
-
 /* Drop all slots of `word` that are in `bits`. */
 static void drop_bits(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, unsigned word,
                       uint64_t bits)
@@ -62,26 +57,22 @@ static void drop_bits(struct vcpu *v, enum tlb_priv priv, enum tlb_access access
     }
 }
 
-/* true if anything was dropped */
-static bool flush_table(struct vcpu *v, enum tlb_priv priv, enum tlb_access access,
+static void flush_table(struct vcpu *v, enum tlb_priv priv, enum tlb_access access,
                         bool with_global)
 {
     struct tlb_marks *m = &v->mmu.marks[priv][access];
     uint64_t words = m->local_sum | (with_global ? m->global_sum : 0);
-    bool dropped = false;
 
     for (; words; words &= words - 1) {
         unsigned word = (unsigned)__builtin_ctzll(words);
         uint64_t bits = m->local[word] | (with_global ? m->global[word] : 0);
 
-        dropped |= bits != 0;
         drop_bits(v, priv, access, word, bits);
     }
     m->local_sum = 0;
     if (with_global) {
         m->global_sum = 0;
     }
-    return dropped;
 }
 
 /* Was one of them on the page at `host_page`? */
@@ -98,14 +89,6 @@ static bool drop_windows(struct vcpu *v, const uint8_t *host_page)
     return was_there;
 }
 
-/* Fetch translations of the tables in `lost` went. */
-static void tell_cache(struct vcpu *v, const bool lost[TLB_PRIV_COUNT])
-{
-    if (lost[TLB_SUPERVISOR] || lost[TLB_USER]) {
-        code_cache_flush_lookup(v, !lost[TLB_SUPERVISOR]);
-    }
-}
-
 static void flush(struct vcpu *v, bool with_global)
 {
     bool lost[TLB_PRIV_COUNT];
@@ -113,22 +96,19 @@ static void flush(struct vcpu *v, bool with_global)
     v->stats.tlb_flushes++;
     (void)drop_windows(v, NULL);
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
-        bool *displaced = v->mmu.exec_lost[priv];
-
-        lost[priv] = displaced[0] || (with_global && displaced[1]);
-        displaced[0] = false;
-        displaced[1] = displaced[1] && !with_global;
+        lost[priv] = with_global || v->mmu.exec_local[priv];
+        v->mmu.exec_local[priv] = false;
         for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
-            bool dropped =
-                flush_table(v, (enum tlb_priv)priv, (enum tlb_access)access, with_global);
-
-            lost[priv] |= dropped && access == TLB_EXEC;
+            flush_table(v, (enum tlb_priv)priv, (enum tlb_access)access, with_global);
         }
     }
     if (with_global) {
         v->mmu.huge_count = 0;
+        v->mmu.exec_large_count = 0;
     }
-    tell_cache(v, lost);
+    if (lost[TLB_SUPERVISOR] || lost[TLB_USER]) {
+        code_cache_flush_lookup(v, !lost[TLB_SUPERVISOR]);
+    }
 }
 
 void mmu_flush_all(struct vcpu *v)
@@ -171,11 +151,10 @@ static void note_huge(struct vcpu *v, uint64_t la)
 }
 
 /* Splinters in words [first, end) whose address shares its bits above `shift` with la. */
-static bool drop_splinters(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uint64_t la,
+static void drop_splinters(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uint64_t la,
                            unsigned shift, unsigned first, unsigned end)
 {
     const struct tlb_marks *m = &v->mmu.marks[priv][access];
-    bool dropped = false;
 
     for (unsigned word = first; word < end; word++) {
         for (uint64_t bits = m->large[word]; bits; bits &= bits - 1) {
@@ -183,53 +162,72 @@ static bool drop_splinters(struct vcpu *v, enum tlb_priv priv, enum tlb_access a
 
             if (v->tlb[priv].slot[access][slot].page >> shift == la >> shift) {
                 drop_bits(v, priv, access, word, BIT(slot % 64));
-                dropped = true;
             }
         }
     }
-    return dropped;
 }
 
-static bool flush_page_of(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uint64_t la)
+static void flush_page_of(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uint64_t la)
 {
     unsigned slot = (unsigned)MMU_SLOT(la);
-    bool dropped = false;
 
     if (v->tlb[priv].slot[access][slot].page == (la & ~UINT64_C(0xfff))) {
         drop_bits(v, priv, access, slot / 64, BIT(slot % 64));
-        dropped = true;
     }
     if (is_huge_region(v, la)) {
-        dropped |= drop_splinters(v, priv, access, la, 30, 0, TLB_WORDS);
+        drop_splinters(v, priv, access, la, 30, 0, TLB_WORDS);
     } else {
         unsigned first = (slot & ~511u) / 64;
 
-        dropped |= drop_splinters(v, priv, access, la, 21, first, first + 8);
+        drop_splinters(v, priv, access, la, 21, first, first + 8);
     }
-    return dropped;
+}
+
+/* May code have been fetched there from a large page? */
+static bool is_exec_large(const struct vcpu *v, uint64_t la)
+{
+    const struct mmu_state *s = &v->mmu;
+
+    for (unsigned i = 0; i < s->exec_large_count && i < MMU_EXEC_MAX; i++) {
+        if (s->exec_large[i] == la >> 21) {
+            return true;
+        }
+    }
+    return s->exec_large_count > MMU_EXEC_MAX;
+}
+
+static void note_exec(struct vcpu *v, enum tlb_priv priv, uint64_t la, const struct mmu_walk *walk)
+{
+    struct mmu_state *s = &v->mmu;
+
+    s->exec_local[priv] |= !walk->global;
+    if (walk->leaf_bytes > LARGE_BYTES) {
+        s->exec_large_count = MMU_EXEC_MAX + 1;
+    } else if (walk->leaf_bytes > 4096 && !is_exec_large(v, la)) {
+        if (s->exec_large_count < MMU_EXEC_MAX) {
+            s->exec_large[s->exec_large_count] = la >> 21;
+        }
+        s->exec_large_count++;
+    }
 }
 
 void mmu_flush_page(struct vcpu *v, uint64_t la)
 {
-    bool lost[TLB_PRIV_COUNT];
-
     if (!(v->cr4 & CR4_PAE)) { /* 4 MiB pages: not worth a mechanism */
         flush(v, true);
         return;
     }
     (void)drop_windows(v, NULL);
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
-        bool *displaced = v->mmu.exec_lost[priv];
-
-        lost[priv] = displaced[0] || displaced[1];
-        displaced[0] = displaced[1] = false;
         for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
-            bool dropped = flush_page_of(v, (enum tlb_priv)priv, (enum tlb_access)access, la);
-
-            lost[priv] |= dropped && access == TLB_EXEC;
+            flush_page_of(v, (enum tlb_priv)priv, (enum tlb_access)access, la);
         }
     }
-    tell_cache(v, lost);
+    if (is_exec_large(v, la)) {
+        code_cache_flush_lookup(v, false);
+    } else {
+        code_cache_flush_page(v, la);
+    }
 }
 
 void mmu_mode_changed(struct vcpu *v)
@@ -253,8 +251,8 @@ static void fill(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uin
     struct tlb_entry *e = &v->tlb[priv].slot[access][slot];
     uint64_t bit = BIT(slot % 64);
 
-    if (access == TLB_EXEC && is_marked(m, slot) && e->page != page) {
-        v->mmu.exec_lost[priv][(m->global[slot / 64] & bit) != 0] = true;
+    if (access == TLB_EXEC) {
+        note_exec(v, priv, la, walk);
     }
     unmark(m, slot);
     if (walk->global) {

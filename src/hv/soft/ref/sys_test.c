@@ -19,6 +19,12 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     (void)len;
 }
 
+void code_cache_flush_page(struct vcpu *v, uint64_t la)
+{
+    (void)v;
+    (void)la;
+}
+
 void code_cache_flush_lookup(struct vcpu *v, bool is_user_only)
 {
     (void)v;
