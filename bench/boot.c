@@ -2,6 +2,8 @@
  * `qemu-system-x86_64 -M microvm` does, for comparing the two.
  *
  * Usage: boot ENGINE KERNEL INITRD CMDLINE MIB CACHE_DIR [VCPUS]
+ *
+ * With BENCH_COUNTERS in the environment it prints at the end what the engine counted.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -12,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "machine/machine.h"
 
 static void console_write(void *owner, const void *data, size_t len)
@@ -59,13 +62,21 @@ static int run(const struct vm_config *config, struct err *err)
             r = err_set(err, -1, "%s", machine_why(machine));
         }
     }
+    if (r == 0 && config->count_all) {
+        struct buf text = {0};
+
+        machine_counters(machine, &text);
+        (void)fputs(buf_str(&text), stderr);
+        buf_fini(&text);
+    }
     machine_free(machine);
     return r;
 }
 
 int main(int argc, char **argv)
 {
-    struct vm_config config = {.vcpu_count = 1, .vsock_cid = 3};
+    struct vm_config config = {
+        .vcpu_count = 1, .vsock_cid = 3, .count_all = getenv("BENCH_COUNTERS") != NULL};
     struct err err = {0};
 
     if (argc != 7 && argc != 8) {

@@ -156,6 +156,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "build")
     parser.add_argument("--top", type=int, default=25)
     parser.add_argument("--code", type=int, default=3)
+    parser.add_argument("--last", type=float, help="only so many seconds before its end: the code is that of the end")
     parser.add_argument("--files", type=int, default=20)
     parser.add_argument("--shapes", type=int, default=30)
     parser.add_argument("--times", type=int, default=10, help="run the row so often")
@@ -175,6 +176,8 @@ def main():
             soft_build.prepare(bench.work, bench.entries)
             command = bench.build_command("ec1", args.row)
         soft_vm.run(["perf", "record", "-q", "-k", "CLOCK_MONOTONIC", "-e", "cpu-clock", "-F", "5000", "-o", data, "--", *command])
+        if args.last:
+            Watch.window[0] = Watch.window[1] - int(args.last * 1e9)
         hits = samples(data, Watch.window)
     total = len(hits)
     if not total:

@@ -31,7 +31,7 @@ from soft_rows import EXTRA, GEOMEAN_TARGET, GROUPS, WHOLE_PASS, geomean, group_
 
 MIB = 256
 BUILD_MIB = 768  # the compiler's files are in its memory
-CMDLINE = CMDLINES["soft"] + " console=ttyS0"
+CMDLINE = CMDLINES["soft"] + " console=ttyS0 norandmaps"
 BOOT_ROWS = {"boot", "boot_pvh", "boot_tests"}
 BUILD_ROWS = {"build1": 1, "build4": 4}
 
@@ -94,6 +94,8 @@ class Bench:
 
     def take(self, engine, run, rename=None):
         """Keep what one machine measured, if it is right."""
+        if self.args.counters and engine != "native":
+            print(f"--- {engine}, {rename or ', '.join(run.rows)}\n{run.said.strip()}")
         span_ticks = span_ns = 0
         for name, row in run.rows.items():
             name = rename or name
@@ -251,7 +253,10 @@ def parse(argv):
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--svg", type=pathlib.Path, help="a chart of the groups")
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "build")
+    parser.add_argument("--counters", action="store_true", help="print what ec1 counted (--engine-stats); slows it down")
     args = parser.parse_args(argv)
+    if args.counters:
+        os.environ["BENCH_COUNTERS"] = "1"
     args.runs = args.runs or (1 if args.quick else 5)
     args.engines = (args.engines or ("ec1" if args.quick else "ec1,qemu,native")).split(",")
     if args.other and "other" not in args.engines:

@@ -28,6 +28,7 @@ class Run:
     init_cpu_s: float | None = None  # the same in CPU time
     clocks: list = dataclasses.field(default_factory=list)  # (TSC, ns of the guest's own clock, ns of the host's)
     rows: dict = dataclasses.field(default_factory=dict)  # name -> Row
+    said: str = ""  # what is no line of the benchmark
     private_kib: int | None = None  # of the monitor, without guest RAM, after the last row
 
 
@@ -76,6 +77,7 @@ class Reader:
     def line(self, text, at_ns):
         words = text.split()
         if not words or not words[0].startswith("@"):
+            self.run.said += text + "\n"
             return
         what, args = words[0], words[1:]
         if what == "@failed":
