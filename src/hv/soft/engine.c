@@ -17,6 +17,10 @@
 #define VCPU_MAX   ((unsigned)HV_VCPU_MAX)
 #define VCPU_ALIGN (2 * MIB)
 
+#define CODE_LIMIT_ALL (768 * MIB) /* of all vCPUs, if it is enough for the least of each */
+#define CODE_LIMIT_MAX (192 * MIB)
+#define CODE_LIMIT_MIN (64 * MIB)
+
 static struct soft_vm *vm_of(struct hv_vm *hv)
 {
     return (struct soft_vm *)hv;
@@ -112,6 +116,15 @@ static struct soft_vcpu *vcpu_alloc(void)
     return s;
 }
 
+/* Decoded blocks of a compiler take 130 MiB: forgetting them all in the midst of it costs a third
+ * of its time.  Many vCPUs must not take the host's memory for that. */
+static size_t code_limit(unsigned vcpu_count)
+{
+    size_t each = CODE_LIMIT_ALL / vcpu_count;
+
+    return each > CODE_LIMIT_MAX ? CODE_LIMIT_MAX : each < CODE_LIMIT_MIN ? CODE_LIMIT_MIN : each;
+}
+
 static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu,
                          struct err *err)
 {
@@ -132,6 +145,7 @@ static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_
     s->cpu.mem = vm->mem;
     s->cpu.index = index;
     s->cpu.count_runs = vm->count_runs;
+    s->cpu.code_limit = code_limit(vm->vcpu_count);
     s->cpu.cpuid = vm->cpuid;
     s->cpu.platform = &soft_platform;
     s->cpu.platform_owner = s;

@@ -12,7 +12,7 @@
 #include "hv/soft/ref/lower.h"
 #include "hv/soft/ref/op.h"
 
-#define ARENA_BYTES       (64u << 20)
+#define ARENA_BYTES       (64u << 20)  /* if v->code_limit says nothing else */
 #define ARENA_STEP        (2u << 20)   /* asked from the host at once */
 #define ARENA_RESERVE     (256u << 10) /* left free when a block is begun */
 #define BUCKET_COUNT      131072u
@@ -33,7 +33,7 @@ struct code_page {
 
 struct code_cache {
     uint8_t *arena;
-    size_t used, populated;
+    size_t used, populated, arena_bytes;
     uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
     uint64_t last_gen;
     uint32_t last_page_id;

@@ -85,7 +85,7 @@ void *code_alloc(void *owner, size_t size)
     size_t bytes = (size + 7) & ~(size_t)7;
     void *p;
 
-    if (bytes > ARENA_BYTES - c->used) {
+    if (bytes > c->arena_bytes - c->used) {
         return NULL;
     }
     if (c->used + bytes > c->populated) {
@@ -99,7 +99,7 @@ void *code_alloc(void *owner, size_t size)
 
 bool code_is_full(const struct code_cache *c)
 {
-    return ARENA_BYTES - c->used < ARENA_RESERVE;
+    return c->arena_bytes - c->used < ARENA_RESERVE;
 }
 
 /* --- blocks by address --- */
@@ -454,15 +454,16 @@ int code_cache_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->code = c;
-    c->arena = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+    c->arena_bytes = v->code_limit ? v->code_limit : ARENA_BYTES;
+    c->arena = mmap(NULL, c->arena_bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     v->lookup = calloc(BLOCK_SLOTS, sizeof(*v->lookup));
     if (c->arena == MAP_FAILED || !v->lookup) {
         code_cache_fini(v);
         return -ENOMEM;
     }
-    (void)madvise(c->arena, ARENA_BYTES, MADV_HUGEPAGE);
-    (void)madvise(c->arena, ARENA_BYTES, MADV_DONTDUMP);
+    (void)madvise(c->arena, c->arena_bytes, MADV_HUGEPAGE);
+    (void)madvise(c->arena, c->arena_bytes, MADV_DONTDUMP);
     v->features = cpuid_features(v->cpuid);
     code_new_blocks(v);
     r = native_init(v);
@@ -484,7 +485,7 @@ void code_cache_fini(struct vcpu *v)
     free(v->lookup);
     v->lookup = NULL;
     if (c && c->arena && c->arena != MAP_FAILED) {
-        (void)munmap(c->arena, ARENA_BYTES);
+        (void)munmap(c->arena, c->arena_bytes);
     }
     free(c);
     v->code = NULL;

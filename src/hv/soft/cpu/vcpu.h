@@ -15,6 +15,7 @@
 #include <setjmp.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "hv/cpu_state.h"
@@ -265,7 +266,8 @@ struct vcpu {
     char why[256]; /* cause of HV_EXIT_BROKEN */
     bool broken;
     bool triple_fault;
-    bool count_runs; /* stats of each block's run, too; before the first block is decoded */
+    size_t code_limit; /* bytes of decoded blocks before all are forgotten; 0: the least */
+    bool count_runs;   /* stats of each block's run, too; before the first block is decoded */
     struct vcpu_stats stats;
 
     struct mmu_state mmu; /* mmu/ */

@@ -7,8 +7,7 @@
 #include "hv/soft/plan/track.h"
 #include "hv/soft/ref/code_view.h"
 
-#define CODE_BYTES   (32u << 20)
-#define COLD_BYTES   (16u << 20)  /* of them, for what rarely runs */
+#define CODE_BYTES   (32u << 20)  /* at least; a third of v->code_limit */
 #define CODE_STEP    (512u << 10) /* asked from the host at once */
 #define CODE_RESERVE (64u << 10)  /* more than one block can take of either */
 #define SLOW_MAX     64u          /* one per instruction of a block */

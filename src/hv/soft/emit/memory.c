@@ -4,12 +4,14 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/bits.h"
 #include "hv/soft/emit/emit_int.h"
 
 /* The host gives pages by the step, for both views: one by one they cost ten times more. */
 static void populate(struct emit_cache *e, const struct asm_buf *a, size_t *populated)
 {
-    while ((size_t)(a->at - a->start) + CODE_RESERVE > *populated && *populated < COLD_BYTES) {
+    while ((size_t)(a->at - a->start) + CODE_RESERVE > *populated &&
+           *populated < (size_t)(a->end - a->start)) {
         uint8_t *next = a->start + *populated;
 
         (void)madvise(next, CODE_STEP, MADV_POPULATE_WRITE);
@@ -69,6 +71,7 @@ static void init_pairs(struct vcpu *v)
 int emit_init(struct vcpu *v)
 {
     struct emit_cache *e = calloc(1, sizeof(*e));
+    size_t size = align_up(v->code_limit / 3, 2 * CODE_STEP);
     int r;
 
     if (!e) {
@@ -82,12 +85,13 @@ int emit_init(struct vcpu *v)
         emit_fini(v);
         return -ENOMEM;
     }
-    r = code_view_open(&e->view, "ec1-translated", CODE_BYTES);
+    r = code_view_open(&e->view, "ec1-translated", size > CODE_BYTES ? size : CODE_BYTES);
     if (r == 0) {
-        uint8_t *cold = e->view.rw + e->view.size - COLD_BYTES;
+        size_t cold_bytes = e->view.size / 2; /* for what rarely runs */
+        uint8_t *cold = e->view.rw + e->view.size - cold_bytes;
 
         e->buf = (struct asm_buf){.start = e->view.rw, .at = e->view.rw, .end = cold};
-        e->cold = (struct asm_buf){.start = cold, .at = cold, .end = cold + COLD_BYTES};
+        e->cold = (struct asm_buf){.start = cold, .at = cold, .end = cold + cold_bytes};
         r = emit_stubs(e);
         emit_forget_indirect(v);
         init_pairs(v);
