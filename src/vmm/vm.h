@@ -55,7 +55,8 @@ void vm_free(struct vm *vm);
 const struct instance_info *vm_info(const struct vm *vm);
 const char *vm_engine_warning(const struct vm *vm);
 const char *vm_cmdline(const struct vm *vm);
-/* How far its init was at which second of the guest's clock, after vm_boot(); guest: its own words. */
+/* How far its init was at which second of the guest's clock, after vm_boot(); guest: its own words.
+ */
 void vm_phases_text(const struct vm *vm, char *out, size_t size);
 /* Path of the Unix socket of its vsock. */
 const char *vm_socket(const struct vm *vm);
