@@ -13,6 +13,13 @@ test-programs: $(TEST_BINS) $(O)/test/vm
 unit/%: $(O)/test/%
 	$<
 
+# The software engine's random tests, long: ten million single instructions and a million sequences, about
+# ten minutes on two cores.
+.PHONY: test-engine-long
+test-engine-long: setup-test
+	@$(AGAIN) $(JOBS) all kernel $(O)/test/hv-soft-cache
+	@tools/engine-long $(O)/test/hv-soft-cache $(if $(filter-out 1,$(EC1_SEED)),$(EC1_SEED))
+
 # --- lint ---
 
 C_FILES = $(shell git ls-files '*.c' '*.h' | grep -v '^build')

@@ -207,3 +207,6 @@ static inline unsigned long diff_number(const char *name, unsigned long fallback
 
     return text ? strtoul(text, NULL, 0) : fallback;
 }
+
+/* How far it is, into the file that EC1_PROGRESS names. */
+void diff_progress(const char *what, unsigned long done, unsigned long wanted);

@@ -105,7 +105,8 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
     case INSN_CALL_IND: return n->vector != s->vector; /* bad target and bad stack */
     case INSN_MOVS:                                    /* which of two bad operands */
     case INSN_CMPS: return true;
-    case INSN_ENTER: return n->vector == s->vector; /* and pushed */
+    case INSN_PUSHA:
+    case INSN_ENTER: return n->vector == s->vector; /* the host has pushed some by then */
     case INSN_POPA: return n->vector == s->vector;  /* the host has loaded some registers by then */
     default: return false;
     }

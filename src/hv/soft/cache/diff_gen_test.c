@@ -450,6 +450,7 @@ bool diff_draft(struct diff_random *r, size_t row, bool is_compat, uint8_t *byte
     return insn_decode(bytes, INSN_LEN_MAX, is_compat ? INSN_MODE_32 : INSN_MODE_64, ret_insn) ==
                INSN_OK &&
            insn_gate(ret_insn, g_features) && ret_insn->op == insn_form[g_rows[row].form].op &&
+           !(ret_insn->has_seg_override && ret_insn->seg == SEG_FS) && /* the C library's */
            !diff_is_vendor_matter(ret_insn, is_compat) && !(is_compat && ret_insn->addrsize == 2);
 }
 

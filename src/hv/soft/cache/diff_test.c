@@ -2,7 +2,7 @@
  * the host's CPU.
  *
  * EC1_DIFF_CASES sets how many cases per mode, EC1_SEED repeats a run, EC1_DIFF_OP=ADD,SUB keeps to
- * some operations.  With EC1_PROGRESS a line says how far it is.
+ * some operations.  EC1_PROGRESS names a file that says how far it is.
  */
 #include <sys/mman.h>
 #include <time.h>
@@ -60,6 +60,17 @@ void *diff_batch_alloc(struct diff_batch *b, size_t size)
     }
     b->arena_used += bytes;
     return b->arena + b->arena_used - bytes;
+}
+
+void diff_progress(const char *what, unsigned long done, unsigned long wanted)
+{
+    const char *path = getenv("EC1_PROGRESS");
+    FILE *file = path ? fopen(path, "w") : NULL;
+
+    if (file) {
+        (void)fprintf(file, "%lu of %lu %s\n", done, wanted, what);
+        (void)fclose(file);
+    }
 }
 
 /* --- reports --- */
@@ -149,9 +160,7 @@ static void compare_batch(struct differ *d)
     for (i = 0; i < d->batch->count; i++) {
         compare(d, &d->batch->cases[i], &d->batch->native[i]);
     }
-    if (getenv("EC1_PROGRESS")) {
-        (void)fprintf(stderr, "\r%lu of %lu ", d->cases, d->wanted);
-    }
+    diff_progress("instructions", d->cases, d->wanted);
 }
 
 static void run_cases(bool is_compat)
