@@ -139,6 +139,9 @@ static bool is_unwanted(struct diff_random *r, const struct insn *insn)
     case INSN_IDIV: return diff_chance(r, 60);
     default: break;
     }
+    if (insn->klass == INSN_CLASS_STRING && insn->addrsize == 4) {
+        return true; /* vendors differ in what a count of 0 does to the upper half */
+    }
     return is_branch(insn) || (insn->has_seg_override && insn->seg == SEG_GS && diff_chance(r, 98));
 }
 
