@@ -15,6 +15,7 @@
  * executes and patches it, so nothing has to be atomic. */
 #include "base/bits.h"
 #include "hv/soft/emit/emit_int.h"
+#include "hv/soft/emit/verify.h"
 
 #define CC_BELOW     0x82
 #define CC_NOT_EQUAL 0x85
@@ -136,24 +137,38 @@ void emit_front(struct translation *t)
     }
 }
 
+/* Make an entry that is missing, in cold memory. */
+static void make_entry(const struct emit_cache *e, struct asm_buf *cold, const struct block *b,
+                       bool is_saved, enum emit_entry entry)
+{
+    struct emit_code *c = b->code;
+
+    if (!c->at[1][entry]) {
+        const uint8_t *at[ENTRY_COUNT] = {NULL};
+
+        emit_tests(e, cold, b, BIT(ENTRY_INDIRECT), at);
+        asm_jump_to(cold, JMP, c->body);
+        set_entries(c, at);
+    }
+    if (!c->at[is_saved][entry]) {
+        c->at[is_saved][entry] = cold->at;
+        emit_flags_save_all(cold);
+        asm_jump_to(cold, JMP, c->at[1][entry]);
+    }
+}
+
 /* Where such links enter the block; NULL if code memory is full. */
 static const uint8_t *entry_of(struct vcpu *v, const struct block *b, bool is_saved,
                                enum emit_entry entry)
 {
-    struct asm_buf *cold = &v->emit->cold;
     struct emit_code *c = b->code;
+    struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
 
-    if (!c->at[1][entry] && !emit_is_full(v)) {
-        const uint8_t *at[ENTRY_COUNT] = {NULL};
-
-        emit_tests(v->emit, cold, b, BIT(ENTRY_INDIRECT), at);
-        asm_jump_to(cold, JMP, c->body);
-        set_entries(c, at);
-    }
     if (!c->at[is_saved][entry] && !emit_is_full(v)) {
-        c->at[is_saved][entry] = cold->at;
-        emit_flags_save_all(cold);
-        asm_jump_to(cold, JMP, c->at[1][entry]);
+        make_entry(v->emit, &v->emit->cold, b, is_saved, entry);
+        if (!verify_emitted(v, b, &hot, &cold, NULL)) {
+            return NULL;
+        }
     }
     return c->at[is_saved][entry];
 }

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "hv/soft/emit/emit_int.h"
+#include "hv/soft/emit/verify.h"
 
 /* The host gives pages by the step, for both views: one by one they cost ten times more. */
 static void populate(struct emit_cache *e, const struct asm_buf *a, size_t *populated)
@@ -79,6 +80,7 @@ int emit_init(struct vcpu *v)
     }
     v->emit = e;
     e->has_bmi2 = host_has_bmi2();
+    e->is_verified = verify_is_wanted();
     e->pairs = mmap(NULL, PAIR_BYTES, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     if (e->pairs == MAP_FAILED) {

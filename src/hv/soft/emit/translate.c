@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "hv/soft/emit/emit_int.h"
+#include "hv/soft/emit/verify.h"
 #include "hv/soft/ref/lower.h"
 
 #define JMP  0xe9
@@ -274,9 +275,10 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
 {
     struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
     struct work *w = begin(v, b, alloc, alloc_owner);
-    bool is_done = w && translate(w);
+    bool is_done = w && translate(w) && verify_emitted(v, b, &hot, &cold, NULL);
 
     free(w);
+    b->code = is_done ? b->code : NULL;
     if (!is_done) {
         v->emit->buf = hot;
         v->emit->cold = cold;
@@ -302,7 +304,7 @@ uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_f
             w->t.rip += w->insn[i].len;
             emit_look_next(&w->t);
         }
-        is_done = lower_from(w, index);
+        is_done = lower_from(w, index) && verify_emitted(v, b, &hot, &cold, hot.at);
     }
     free(w);
     if (!is_done) {
