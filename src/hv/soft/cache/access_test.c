@@ -244,3 +244,29 @@ TEST(access, a_window_counts_as_a_writer_when_its_entry_is_gone)
     CHECK(!mmu_code_page_drop_writers(vm.v, GPA(STACK - 0x1000)));
     finish(&vm);
 }
+
+/* A miss of the first access of an instruction goes on behind it, past the check of the second:
+ * what comes after must not rely on that.  Here the window still is on another page of the stack.
+ */
+TEST(access, a_check_that_a_miss_leaves_out_does_not_count)
+{
+    /* push rax; push rax; jmp next; next: mov rsp, rdi; jmp last; last: push [rsi]; push rax;
+     * push rax; hlt */
+    static const uint8_t code[] = {0x50, 0x50, 0xeb, 0x00, 0x48, 0x89, 0xfc,
+                                   0xeb, 0x00, 0xff, 0x36, 0x50, 0x50, 0xf4};
+    struct soft_vm vm;
+
+    CHECK_INT(setenv("EC1_SOFT_TIER", "eager", 1), 0);
+    start(&vm, code, sizeof(code));
+    (void)soft_vm_map(&vm, STACK - 0x10000, DATA + 0x10000, PTE_RW | PTE_US);
+    vm.v->gpr[GPR_RDI] = STACK - 0x10000 + 0x800;
+    vm.v->gpr[GPR_RSI] = DATA;
+    vm.v->gpr[GPR_RAX] = 0x1234;
+    soft_vm_poke(&vm, DATA, 0x5678);
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(soft_vm_peek(&vm, DATA + 0x10000 + 0x7f8), 0x5678);
+    CHECK_INT(soft_vm_peek(&vm, DATA + 0x10000 + 0x7f0), 0x1234);
+    CHECK_INT(soft_vm_peek(&vm, DATA + 0x10000 + 0x7e8), 0x1234);
+    CHECK_INT(soft_vm_peek(&vm, STACK - 0x10000 + 0x7f0), 0);
+    finish(&vm);
+}

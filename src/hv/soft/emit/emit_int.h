@@ -141,7 +141,7 @@ struct translation {
     const struct group *t1_group; /* the group whose host address or delta is in T1 */
     bool keeps_t1;                /* said by a lowering: T1 is as the check left it */
     struct slow slow[SLOW_MAX * 2];
-    unsigned slow_count;
+    unsigned slow_count, first_slow; /* of the instruction */
 };
 
 /* Host register of a guest one, HOST_NONE if it is in memory. */

@@ -180,13 +180,25 @@ static void drop_window_groups(struct translation *t)
     }
 }
 
+/* Does a miss before this point go on behind the instruction?  Then a check from here on has not
+ * been made on all ways there. */
+static bool may_be_skipped(const struct translation *t)
+{
+    for (unsigned i = t->first_slow; i < t->slow_count; i++) {
+        if (!t->slow[i].vec_load && !t->slow[i].is_leaving) {
+            return true;
+        }
+    }
+    return false;
+}
+
 struct group *emit_group_open(struct translation *t, const struct track_address *at, unsigned len,
                               enum tlb_access access)
 {
     struct group g = {.at = *at, .bytes = len, .access = access, .is_window = is_of_stack(t, at)};
     struct group *to = &t->group[t->group_count % GROUP_MAX];
 
-    g.is_alone = collect(t, &g) < 2;
+    g.is_alone = may_be_skipped(t) || collect(t, &g) < 2;
     if (g.is_alone && !g.is_window) {
         return NULL;
     }

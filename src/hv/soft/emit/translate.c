@@ -86,9 +86,9 @@ static void run_here(struct translation *t, struct flags_use use)
     to_stub(t->a, CALL, t->e->run_ops, ops, t->block);
 }
 
-static void finish_slow(struct translation *t, unsigned first)
+static void finish_slow(struct translation *t)
 {
-    for (unsigned i = first; i < t->slow_count; i++) {
+    for (unsigned i = t->first_slow; i < t->slow_count; i++) {
         if (!t->is_end && !t->slow[i].vec_load && !t->slow[i].is_leaving) {
             t->slow[i].resume = t->a->at;
             t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
@@ -144,9 +144,9 @@ static void lower_one(struct work *w, unsigned i)
 {
     struct translation *t = &w->t;
     const struct insn *insn = &w->insn[i];
-    unsigned first_slow = t->slow_count;
     bool is_last = i + 1 == w->count && w->count == t->block->insn_count;
 
+    t->first_slow = t->slow_count;
     t->next_rip = t->rip + insn->len;
     t->is_live = w->live_after[i];
     find_ops(t);
@@ -171,7 +171,7 @@ static void lower_one(struct work *w, unsigned i)
     if (insn->klass == INSN_CLASS_SYSTEM || insn->klass == INSN_CLASS_FPSTATE) {
         t->vec = VEC_NONE; /* what closes the way in may have changed */
     }
-    finish_slow(t, first_slow);
+    finish_slow(t);
     emit_look_next(t);
     t->rip = t->next_rip;
 }

@@ -159,8 +159,6 @@ int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, boo
         {e->leave_miss, false, 0},
         {e->transfer, false, WANTS_T2},
         {e->run_ops, true, WANTS_T1 | WANTS_T2},
-        {e->vec_load, true, WANTS_T1 | WANTS_T2},
-        {e->vec_reload, true, 0},
         {e->window_fill[is_user ? TLB_USER : TLB_SUPERVISOR], true, 0},
     };
 
