@@ -195,6 +195,7 @@ static bool meet(struct verify_state *to, const struct verify_state *other, uint
     is_less |= meet_value(&to->t[0], &from.t[0]);
     is_less |= meet_value(&to->t[1], &from.t[1]);
     is_less |= meet_value(&to->window, &from.window);
+    is_less |= meet_value(&to->ea, &from.ea);
     for (unsigned i = 0; i < GROUP_MAX; i++) {
         is_less |= meet_value(&to->group[i], &from.group[i]);
     }
@@ -290,6 +291,7 @@ static void return_state(struct walk *w, const uint8_t *stub, uint32_t at, struc
 
     start_state(&fresh);
     if (stub == e->run_ops) {
+        s->ea = fresh.ea;
         run_state(w, at, s);
     } else if (verify_is_string_stub(e, stub)) {
         static const struct insn insn = {.klass = INSN_CLASS_STRING};

@@ -9,6 +9,7 @@ enum verify_kind {
     VERIFY_ANY,
     VERIFY_CONST,     /* a constant of the translator, in `name` */
     VERIFY_WORD,      /* at most 65535 */
+    VERIFY_BITS,      /* less than len */
     VERIFY_LOW,       /* the low half of `name` */
     VERIFY_SHIFTED,   /* bits 8 and up of `name` */
     VERIFY_SLOT,      /* 16 * the number of the slot of `name` */
@@ -46,12 +47,12 @@ enum verify_test {
 
 struct verify_state {
     struct verify_name reg[16];
-    struct verify_value t[2]; /* T1, T2 */
-    struct verify_value group[GROUP_MAX];
-    struct verify_value window; /* OFFSET: `len` bytes from `name` on are in it */
-    uint8_t test;               /* enum verify_test */
-    uint8_t page_table;         /* slot `page_slot` of it has been found to match */
-    int32_t page_slot;          /* -1: none */
+    struct verify_value t[2];                 /* T1, T2 */
+    struct verify_value group[GROUP_MAX], ea; /* in fields of struct vcpu */
+    struct verify_value window;               /* OFFSET: `len` bytes from `name` on are in it */
+    uint8_t test;                             /* enum verify_test */
+    uint8_t page_table;                       /* slot `page_slot` of it has been found to match */
+    int32_t page_slot;                        /* -1: none */
     int64_t imm;
     bool has_clash; /* a new name is there already */
 };

@@ -33,17 +33,10 @@ static bool is_listed(unsigned op)
     return false;
 }
 
-/* With an index in a register, memory beyond the operand. */
-static bool is_bit_string(const struct insn *insn)
-{
-    return insn->op >= INSN_BT && insn->op <= INSN_BTC && insn->operand[0].kind == INSN_MEM &&
-           insn->operand[1].kind != INSN_IMM;
-}
-
 bool verify_op_allowed(const struct insn *insn)
 {
     switch ((enum insn_class)insn->klass) {
-    case INSN_CLASS_INT: return is_listed(insn->op) && !is_bit_string(insn);
+    case INSN_CLASS_INT: return is_listed(insn->op);
     case INSN_CLASS_SIMD:
     case INSN_CLASS_AVX: /* masked stores take their address from RDI, gathers theirs from vectors
                           */
@@ -84,6 +77,7 @@ static const struct field fields[] = {
     FIELD(seg[SEG_FS].base, true),
     FIELD(seg[SEG_GS].base, true),
     FIELD(kernel_gs_base, true),
+    FIELD(seg, false),
     FIELD(cr0, false),
     FIELD(cr2, false),
     FIELD(cr3, false),

@@ -205,10 +205,37 @@ static void load_field(const struct verifier *f, const struct insn *insn, struct
         set_value(to, dst, VERIFY_DELTA, (struct verify_name){0});
     } else if (group < sizeof(to->group) / sizeof(to->group[0]) * 8 && group % 8 == 0) {
         *value_of(to, dst) = to->group[group / 8];
+    } else if (at == (int64_t)offsetof(struct vcpu, ea)) {
+        *value_of(to, dst) = to->ea;
     } else if (verify_is_tlb(at, f->unit->is_user, &table, &offset) && offset % 16 == 8 &&
                to->page_slot == offset - 8 && to->page_table == table) {
         *value_of(to, dst) =
             (struct verify_value){.kind = VERIFY_POINTER, .table = (uint8_t)table, .len = 4096};
+    }
+}
+
+/* What is known of a register stays known of the field. */
+static void store_field(const struct insn *insn, const struct verify_state *s,
+                        struct verify_state *to)
+{
+    const struct insn_operand *d = &insn->operand[0], *o = &insn->operand[1];
+    uint64_t group = (uint64_t)insn->disp - offsetof(struct vcpu, group_host);
+    uint64_t ea = (uint64_t)insn->disp - offsetof(struct vcpu, ea);
+    bool is_whole = d->size == 8 && o->kind == INSN_GPR && is_t(o->reg) && group % 8 == 0;
+    struct verify_value value = {0};
+
+    if (is_whole) {
+        value = s->t[o->reg == T2];
+        /* names are looked after in registers only */
+        value =
+            value.kind == VERIFY_POINTER || value.kind == VERIFY_BITS
+                ? (struct verify_value){.kind = value.kind, .table = value.table, .len = value.len}
+                : (struct verify_value){0};
+    }
+    if (group < sizeof(to->group) / sizeof(to->group[0]) * 8) {
+        to->group[group / 8] = value;
+    } else if (ea < 8) {
+        to->ea = value;
     }
 }
 
@@ -220,12 +247,8 @@ static void step_mov(const struct verifier *f, const struct insn *insn,
     int64_t offset;
 
     if (d->kind == INSN_MEM) {
-        uint64_t group = (uint64_t)insn->disp - offsetof(struct vcpu, group_host);
-
-        if (is_field(insn) && group < sizeof(to->group) / sizeof(to->group[0]) * 8) {
-            bool is_pointer = group % 8 == 0 && d->size == 8 && is_gpr(insn, 1, T1);
-
-            to->group[group / 8] = is_pointer ? s->t[0] : (struct verify_value){0};
+        if (is_field(insn)) {
+            store_field(insn, s, to);
         }
     } else if (o->kind == INSN_GPR && d->size == 8 && !d->is_high8) {
         copy_register(s, to, d->reg, o->reg);
@@ -343,6 +366,10 @@ static void step_slot(const struct insn *insn, const struct verify_state *s,
     } else if (insn->op == INSN_AND && insn->operand[1].kind == INSN_IMM &&
                (uint32_t)insn->imm == (TLB_SLOTS - 1) * 16 && t2->kind == VERIFY_SHIFTED) {
         set_value(to, T2, VERIFY_SLOT, t2->name);
+    } else if (insn->op == INSN_AND && insn->operand[1].kind == INSN_IMM && insn->imm >= 0 &&
+               insn->imm < 64) {
+        set_value(to, T2, VERIFY_BITS, (struct verify_name){0});
+        to->t[1].len = (uint16_t)(insn->imm + 1);
     } else if (insn->op == INSN_MOVZX && insn->operand[1].kind == INSN_GPR &&
                insn->operand[1].size <= 2) {
         set_value(to, T2, VERIFY_WORD, (struct verify_name){0});
@@ -418,12 +445,23 @@ static void step_known(const struct verifier *f, const struct insn *insn,
     }
 }
 
+/* With an index in a register, memory beyond the operand. */
+static bool is_bit_string(const struct insn *insn)
+{
+    return insn->op >= INSN_BT && insn->op <= INSN_BTC && insn->operand[0].kind == INSN_MEM &&
+           insn->operand[1].kind != INSN_IMM;
+}
+
 bool verify_step(struct verifier *f, const struct insn *insn, uint32_t at, struct verify_state *s)
 {
     struct verify_state before = *s;
 
     if (!verify_op_allowed(insn)) {
         return verify_refuse(f, "not among the instructions");
+    }
+    if (is_bit_string(insn) && !(is_gpr(insn, 1, T2) && s->t[1].kind == VERIFY_BITS &&
+                                 s->t[1].len <= 8u * insn->operand[0].size)) {
+        return verify_refuse(f, "a bit beyond the operand");
     }
     if (!check_memory(f, insn, s) || !forget_results(f, insn, at, s)) {
         return false;
