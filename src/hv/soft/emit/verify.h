@@ -7,7 +7,7 @@
  * they want, and by the table of indirect branches; instructions that verify_rules.c lists.  So a
  * fault in the translator that would let a guest out becomes a vCPU that stops.
  *
- * On in builds with sanitizers, elsewhere by EC1_SOFT_VERIFY=1 in the environment.
+ * On by EC1_SOFT_VERIFY=1 in the environment.
  */
 #pragma once
 

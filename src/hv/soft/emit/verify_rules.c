@@ -123,6 +123,16 @@ bool verify_is_tlb(int64_t offset, bool is_user, enum tlb_access *ret_table, int
 #define WANTS_T1 1
 #define WANTS_T2 2
 
+bool verify_is_vector_stub(const struct emit_cache *e, const uint8_t *at)
+{
+    for (unsigned i = VEC_NONE + 1; i < VEC_LEVELS; i++) {
+        if (e->vec_load[i] == at || e->vec_reload[i] == at) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Those of the own privilege. */
 static bool is_string_stub(const struct emit_cache *e, const uint8_t *at, bool is_user)
 {
@@ -160,6 +170,9 @@ int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, boo
         if (stubs[i].at == at && stubs[i].is_call == is_call) {
             return stubs[i].wants;
         }
+    }
+    if (is_call && verify_is_vector_stub(e, at)) {
+        return WANTS_T1 | WANTS_T2;
     }
     return is_call && is_string_stub(e, at, is_user) ? 0 : -1;
 }
