@@ -48,7 +48,7 @@ struct emit_cache {
     const uint8_t *window_fill[TLB_PRIV_COUNT];             /* called; window.c says what it does */
     const uint8_t *movs[STRING_STUBS], *stos[STRING_STUBS]; /* called; lower_string.c */
     bool has_bmi2;                                          /* the host's CPU */
-    bool is_verified; /* verify.h */
+    bool is_verified;                                       /* verify.h */
 };
 
 /* Where the arithmetic flags are. */
