@@ -24,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 
+import soft_docs
 import soft_rows
+import soft_svg
 import soft_vm
 from boot import CMDLINES, newc
-from soft_rows import EXTRA, GEOMEAN_TARGET, GROUPS, WHOLE_PASS, geomean, group_of
+from soft_docs import value
+from soft_rows import EXTRA, GEOMEAN_TARGET, GROUPS, geomean, group_of
 
 MIB = 256
 BUILD_MIB = 768  # the compiler's files are in its memory
@@ -191,12 +194,6 @@ class Bench:
 # --- what is printed ---
 
 
-def value(row, seconds, ops):
-    group = group_of(row)
-    per = 1 if group.unit in WHOLE_PASS else ops.get(row, 1)
-    return f"{seconds * group.scale / per:.{3 if group.unit == 's' else 1}f} {group.unit}"
-
-
 def print_rows(results, engines, ops, base):
     columns = [e for e in ("native", "other", "ec1", "qemu") if any(e in per for per in results.values())]
     head = [f"{'row':<14}"] + [f"{c:>13}" for c in columns]
@@ -252,6 +249,7 @@ def parse(argv):
     parser.add_argument("--base", type=pathlib.Path, help="what --json wrote before: shown beside")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--svg", type=pathlib.Path, help="a chart of the groups")
+    parser.add_argument("--docs", type=pathlib.Path, help="write the tables into this page, the chart beside it")
     parser.add_argument("--build", type=pathlib.Path, default=pathlib.Path(__file__).resolve().parent.parent / "build")
     parser.add_argument("--counters", action="store_true", help="print what ec1 counted (--engine-stats); slows it down")
     args = parser.parse_args(argv)
@@ -304,8 +302,9 @@ def main():
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(out, indent=2, ensure_ascii=False) + "\n")
     if args.svg:
-        import soft_svg
         args.svg.write_text(soft_svg.chart(out))
+    if args.docs and not bench.failures:
+        soft_docs.write(out, args.docs)
     return 1 if bench.failures else 0
 
 

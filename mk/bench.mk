@@ -35,10 +35,11 @@ bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 
 # The software engine beside qemu's TCG and this host, row by row (bench/soft.py): about ten minutes.
 # A few rows in seconds, on what is built: bench/soft.py --quick --rows syscall,pagefault
+# SOFT_ARGS="--docs docs/performance.md" writes the page's tables and its chart.
 bench-soft:
 	@tools/setup build kernel bench
 	@$(AGAIN) $(JOBS) bench-soft-programs kernel
-	bench/soft.py --build $(O) --json $(O)/bench/soft-rows.json --svg $(O)/bench/soft-rows.svg
+	bench/soft.py --build $(O) --json $(O)/bench/soft-rows.json --svg $(O)/bench/soft-rows.svg $(SOFT_ARGS)
 
 bench-soft-programs: $(O)/bench/boot $(O)/bench/soft-guest
 

@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench"))
 import soft  # noqa: E402
+import soft_docs  # noqa: E402
 import soft_rows  # noqa: E402
 import soft_svg  # noqa: E402
 import soft_vm  # noqa: E402
@@ -27,7 +28,7 @@ def row(name, check, ticks, span=None):
 @pytest.fixture
 def bench():
     made = object.__new__(soft.Bench)
-    made.args = types.SimpleNamespace(clock="wall")
+    made.args = types.SimpleNamespace(clock="wall", counters=False)
     made.samples, made.checks, made.ops, made.failures, made.clock_error, made.hz = {}, {}, {}, [], {}, HZ
     made.take("native", soft_vm.run(guest("@init", *row("fib", "aa", 2000000), "@done"), is_native=True))
     assert not made.failures
@@ -67,3 +68,16 @@ def test_groups_are_geometric_means_and_need_all_their_rows():
     assert (group.name, ratio, share) == ("TLB-hostile", pytest.approx(6.0), None)
     out = {"rows": results, "runs": 5, "cpus": 2, "cpu": "a <CPU>"}
     assert "TLB-hostile" in soft_svg.chart(out) and "a &lt;CPU&gt;" in soft_svg.chart(out)
+
+
+def test_a_run_goes_between_the_marks_of_a_page(tmp_path):
+    results = {name: {e: {"s": s} for e, s in (("native", 0.5), ("qemu", 4.0), ("ec1", 1.0))} for name in ("hash8m", "random8m")}
+    out = {"rows": results, "ops": {}, "runs": 5, "cpus": 2, "cpu": "a CPU", "clock": "wall", "load": 0.1}
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{soft_docs.BEGIN}\nold\n{soft_docs.END}\nafter\n")
+    soft_docs.write(out, page)
+    soft_docs.write(out, page)
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.count("| hash8m | 500.0 ms | 1000.0 ms | 4000.0 ms | 4.00 |") == 1
+    assert "TLB-hostile" in (tmp_path / soft_docs.CHART).read_text()
