@@ -46,6 +46,8 @@ static const struct {
     {"pop rsp", {0x48, 0x89, 0xf4, 0xeb, 0, 0x58, 0x5c, 0xf4}},
     /* mov rsp, rsi; jmp +0; push rsp; pop rbx; mov rsp, rdi; push rax; hlt */
     {"two stacks", {0x48, 0x89, 0xf4, 0xeb, 0, 0x54, 0x5b, 0x48, 0x89, 0xfc, 0x50, 0xf4}},
+    /* push [rsi]; push rax; pop rbx: the first may go around the check for all three */
+    {"push memory", {0xff, 0x36, 0x50, 0x5b, 0xf4}},
     /* mov ecx, 40; rep movsb; movsq */
     {"copy", {0xb9, 40, 0, 0, 0, 0xf3, 0xa4, 0x48, 0xa5, 0xf4}},
     /* lea rdi, [rsi+3]; mov ecx, 9; rep movsd, which overlaps; xor ecx, ecx; rep movsb */

@@ -91,6 +91,26 @@ static void forget_groups(struct translation *t)
     t->t1_group = NULL;
 }
 
+/* Is there a way around the instruction that comes back behind it? */
+static bool has_detour(const struct translation *t)
+{
+    for (unsigned i = t->slow_before; i < t->slow_count; i++) {
+        if (!t->slow[i].is_leaving && !t->slow[i].is_vec_load) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A detour has not made the checks of this instruction, and leaves anything in T1. */
+static void forget_new_groups(struct translation *t)
+{
+    for (unsigned i = t->groups_before; i < t->group_count; i++) {
+        t->group[i % GROUP_MAX].bytes = 0;
+    }
+    t->t1_group = NULL;
+}
+
 void emit_look_next(struct translation *t)
 {
     const struct insn *insn = &t->insn[t->at++];
@@ -98,11 +118,15 @@ void emit_look_next(struct translation *t)
     track_step(&t->track, insn);
     if (track_is_barrier(insn)) {
         forget_groups(t);
+    } else if (has_detour(t)) {
+        forget_new_groups(t);
     }
     if (!t->keeps_t1) {
         t->t1_group = NULL;
     }
     t->keeps_t1 = false;
+    t->slow_before = t->slow_count;
+    t->groups_before = t->group_count;
 }
 
 /* --- which accesses go together --- */
