@@ -51,6 +51,8 @@ struct form {
     unsigned reg; /* operand index, or DIGIT | extension */
     unsigned imm_len;
     bool writes_rm, writes_reg;
+    bool is_new;   /* the register that is written is not read */
+    bool needs_rr; /* means something else with memory */
 };
 
 static const struct insn_operand *reg_operand(const struct insn *insn, const struct form *f)
@@ -100,34 +102,65 @@ static uint32_t final_opcode(const struct insn *insn, const struct form *f)
            (insn->has_lock ? ASM_PREFIX(0xf0) : 0);
 }
 
-/* Is T2 used between the check and the access? */
-static bool needs_t2(const struct insn_operand *reg, enum flags_read read)
+/* A register to write without reading it?  What has less than 4 bytes merges. */
+static bool is_new(const struct insn_operand *o, const struct form *f, bool is_written)
 {
-    return read == READS_ALL || (reg && !reg->is_high8 && emit_host_reg(reg->reg) == HOST_NONE);
+    return f->is_new && is_written && o->size >= 4;
+}
+
+/* Is T2 used between the check and the access? */
+static bool needs_t2(const struct insn_operand *reg, const struct form *f, enum flags_read read)
+{
+    return read == READS_ALL || (reg && !reg->is_high8 && !is_new(reg, f, f->writes_reg) &&
+                                 emit_host_reg(reg->reg) == HOST_NONE);
+}
+
+/* A guest register in memory can be the operand right there, but for writes of 4 bytes, which clear
+ * the other 4. */
+static bool is_in_vcpu(const struct insn_operand *rm, const struct form *f)
+{
+    return rm->kind == INSN_GPR && !rm->is_high8 && emit_host_reg(rm->reg) == HOST_NONE &&
+           !f->needs_rr && !(f->writes_rm && f->size == 4);
+}
+
+/* The operand that ModRM.rm names, unless it is the guest's memory; returns the register that it is
+ * in. */
+static unsigned emit_rm(struct translation *t, const struct insn *insn, const struct form *f,
+                        unsigned reg)
+{
+    const struct insn_operand *rm = &insn->operand[f->rm];
+    unsigned m = HOST_NONE;
+
+    if (is_in_vcpu(rm, f)) {
+        asm_rm(t->a, f->size, final_opcode(insn, f), reg, HOST_VCPU, 8 * rm->reg);
+    } else {
+        m = is_new(rm, f, f->writes_rm) ? emit_target(rm->reg, HOST_T1) : named(t, rm, HOST_T1);
+        asm_rr(t->a, f->size, final_opcode(insn, f), reg, m);
+    }
+    return m;
 }
 
 static bool emit_form(struct translation *t, const struct insn *insn, const struct form *f)
 {
     const struct insn_operand *rm = &insn->operand[f->rm], *reg = reg_operand(insn, f);
     struct flags_use use = emit_flags_of(t, insn);
-    unsigned r = f->reg & 7, m = HOST_T1;
+    unsigned r = f->reg & 7, m = HOST_NONE;
 
     if (!can_encode(insn, f)) {
         return false;
     }
     if (rm->kind == INSN_MEM) {
         emit_access(t, insn, insn->mem_access & INSN_MEM_WRITE ? TLB_WRITE : TLB_READ, rm->size,
-                    !needs_t2(reg, use.read));
+                    !needs_t2(reg, f, use.read));
     }
     emit_flags_need(t, use.read);
     if (reg) {
-        r = named(t, reg, HOST_T2);
+        r = is_new(reg, f, f->writes_reg) ? emit_target(reg->reg, HOST_T2) : named(t, reg, HOST_T2);
     }
     if (rm->kind == INSN_MEM) {
         emit_mem(t, f->size, final_opcode(insn, f), r);
     } else {
-        m = named(t, rm, HOST_T1);
-        asm_rr(t->a, f->size, final_opcode(insn, f), r, m);
+        m = emit_rm(t, insn, f, r);
     }
     if (f->imm_len) {
         asm_imm(t->a, (uint64_t)insn->imm, f->imm_len);
@@ -135,7 +168,7 @@ static bool emit_form(struct translation *t, const struct insn *insn, const stru
     if (reg && f->writes_reg && !reg->is_high8) {
         emit_put(t, reg->reg, r);
     }
-    if (rm->kind == INSN_GPR && f->writes_rm && !rm->is_high8) {
+    if (rm->kind == INSN_GPR && f->writes_rm && !rm->is_high8 && m != HOST_NONE) {
         emit_put(t, rm->reg, m);
     }
     t->flags = use.writes ? FLAGS_HOST : t->flags;
@@ -157,6 +190,15 @@ static bool is_imm8(const struct insn *insn, unsigned size)
     return size > 1 && x == (int8_t)x;
 }
 
+/* Two registers, of which only the second is in memory: better as the operand of a load. */
+static bool prefers_load(const struct insn *insn)
+{
+    const struct insn_operand *d = &insn->operand[0], *s = &insn->operand[1];
+
+    return d->kind == INSN_GPR && s->kind == INSN_GPR && !d->is_high8 && !s->is_high8 &&
+           emit_host_reg(d->reg) != HOST_NONE && emit_host_reg(s->reg) == HOST_NONE;
+}
+
 static bool lower_binary(struct translation *t, const struct insn *insn)
 {
     unsigned size = insn->operand[0].size, wide = size > 1;
@@ -172,7 +214,7 @@ static bool lower_binary(struct translation *t, const struct insn *insn)
             f.opcode = 0x83;
             f.imm_len = 1;
         }
-    } else if (insn->operand[1].kind == INSN_MEM) {
+    } else if (insn->operand[1].kind == INSN_MEM || prefers_load(insn)) {
         f.rm = 1;
         f.reg = 0;
         f.writes_rm = false;
@@ -235,7 +277,8 @@ static bool lower_mov(struct translation *t, const struct insn *insn)
 {
     const struct insn_operand *d = &insn->operand[0], *s = &insn->operand[1];
     unsigned size = d->size, wide = size > 1;
-    struct form f = {.opcode = 0x88 + wide, .size = size, .reg = 1, .writes_rm = true};
+    struct form f = {
+        .opcode = 0x88 + wide, .size = size, .reg = 1, .writes_rm = true, .is_new = true};
 
     if (s->kind == INSN_IMM) {
         if (d->kind == INSN_GPR && size >= 4) {
@@ -248,8 +291,9 @@ static bool lower_mov(struct translation *t, const struct insn *insn)
         f.opcode = 0xc6 + wide;
         f.reg = DIGIT;
         f.imm_len = imm_bytes(size);
-    } else if (s->kind == INSN_MEM) {
-        f = (struct form){.opcode = 0x8a + wide, .size = size, .rm = 1, .writes_reg = true};
+    } else if (s->kind == INSN_MEM || prefers_load(insn)) {
+        f = (struct form){
+            .opcode = 0x8a + wide, .size = size, .rm = 1, .writes_reg = true, .is_new = true};
     }
     return emit_form(t, insn, &f);
 }
@@ -263,10 +307,12 @@ static bool lower_extend(struct translation *t, const struct insn *insn)
     if (insn->operand[0].size == from) {
         return lower_mov(t, insn);
     }
-    return emit_form(
-        t, insn,
-        &(struct form){
-            .opcode = opcode, .size = insn->operand[0].size, .rm = 1, .writes_reg = true});
+    return emit_form(t, insn,
+                     &(struct form){.opcode = opcode,
+                                    .size = insn->operand[0].size,
+                                    .rm = 1,
+                                    .writes_reg = true,
+                                    .is_new = true});
 }
 
 static bool lower_lea(struct translation *t, const struct insn *insn)
@@ -322,7 +368,8 @@ static bool lower_bit_test(struct translation *t, const struct insn *insn)
                                     .size = insn->operand[0].size,
                                     .reg = is_imm ? DIGIT | (4 + digit) : 1,
                                     .imm_len = is_imm,
-                                    .writes_rm = insn->op != INSN_BT});
+                                    .writes_rm = insn->op != INSN_BT,
+                                    .needs_rr = !is_imm});
 }
 
 static bool lower_exchange(struct translation *t, const struct insn *insn)
@@ -339,7 +386,8 @@ static bool lower_exchange(struct translation *t, const struct insn *insn)
                                     .rm = rm,
                                     .reg = 1 - rm,
                                     .writes_rm = true,
-                                    .writes_reg = insn->op != INSN_CMPXCHG});
+                                    .writes_reg = insn->op != INSN_CMPXCHG,
+                                    .needs_rr = true});
 }
 
 static bool lower_setcc(struct translation *t, const struct insn *insn)
