@@ -195,7 +195,8 @@ static void lower_int(struct lower *lw, const struct insn *insn)
     }
     if (lower_alu(lw, insn) || lower_mov(lw, insn) || lower_branch(lw, insn) ||
         lower_stack(lw, insn) || lower_shift(lw, insn) || lower_bits(lw, insn) ||
-        lower_bmi(lw, insn) || lower_muldiv(lw, insn) || lower_atomic(lw, insn) || lower_rare(lw, insn)) {
+        lower_bmi(lw, insn) || lower_muldiv(lw, insn) || lower_atomic(lw, insn) ||
+        lower_rare(lw, insn)) {
         return;
     }
     ref_lower_fault(lw, EXC_UD);
