@@ -95,7 +95,7 @@ static void forget_groups(struct translation *t)
 static bool has_detour(const struct translation *t)
 {
     for (unsigned i = t->slow_before; i < t->slow_count; i++) {
-        if (!t->slow[i].is_leaving && !t->slow[i].is_vec_load) {
+        if (!t->slow[i].is_leaving && !t->slow[i].vec_load) {
             return true;
         }
     }
