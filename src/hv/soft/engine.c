@@ -152,6 +152,7 @@ static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_
     s->cpu.lapic = &s->lapic;
     s->cpu.wait_for_sipi = index > 0;
     lapic_init(&s->lapic, &vm->intc, index, &s->cpu.poll);
+    s->cpu.has_host_tsc = lapic_mirror_tsc(&s->lapic, &s->cpu.tsc_offset);
     smc_init(&s->smc);
     mmu_init(&s->cpu);
     r = code_cache_init(&s->cpu);

@@ -336,3 +336,56 @@ TEST(transfer, code_behind_a_change_of_its_own_mapping_is_the_new_one)
     }
     finish(&vm);
 }
+
+static uint64_t host_tsc(void)
+{
+    return __builtin_ia32_rdtsc();
+}
+
+TEST(transfer, the_time_stamp_counter_is_the_hosts_and_an_offset)
+{
+    struct soft_vm vm;
+
+    start(&vm);
+    /* stc; rdtsc; sbb ebx, ebx; hlt */
+    PUT(&vm, KERNEL, "\xf9\x0f\x31\x19\xdb\xf4");
+    PUT(&vm, USER, "\x0f\x31\xf4");
+    vm.tsc = host_tsc();
+    vm.v->has_host_tsc = true;
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t offset = i ? (uint64_t)i << 40 : 0, from = host_tsc() + offset, value;
+
+        vm.tsc = from; /* what the interpreter shows */
+        vm.v->tsc_offset = offset;
+        to_kernel(&vm, KERNEL, FLAG_1);
+        vm.v->gpr[GPR_RAX] = vm.v->gpr[GPR_RDX] = UINT64_MAX;
+        CHECK_INT(go(&vm), -1);
+        value = vm.v->gpr[GPR_RDX] << 32 | vm.v->gpr[GPR_RAX];
+        CHECK(value >= from && value <= host_tsc() + offset);
+        CHECK(!(vm.v->gpr[GPR_RAX] >> 32) && !(vm.v->gpr[GPR_RDX] >> 32));
+        CHECK_INT(vm.v->gpr[GPR_RBX], UINT32_MAX);
+        vm.v->cr4 |= CR4_TSD;
+        to_user(&vm, FLAG_1);
+        CHECK_INT(go(&vm), EXC_GP);
+        CHECK_INT(vm.v->rip, USER);
+        vm.v->cr4 &= ~CR4_TSD;
+    }
+    finish(&vm);
+}
+
+TEST(transfer, cld_and_std_change_df_alone)
+{
+    struct soft_vm vm;
+
+    start(&vm);
+    /* stc; std; pushfq; pop rax; cld; pushfq; pop rcx; hlt */
+    PUT(&vm, KERNEL, "\xf9\xfd\x9c\x58\xfc\x9c\x59\xf4");
+    for (unsigned i = 0; i < 3; i++) {
+        to_kernel(&vm, KERNEL, FLAG_1 | FLAG_IF | FLAG_ZF | FLAG_OF | FLAG_AF);
+        CHECK_INT(go(&vm), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX],
+                  FLAG_1 | FLAG_IF | FLAG_ZF | FLAG_OF | FLAG_AF | FLAG_CF | FLAG_DF);
+        CHECK_INT(vm.v->gpr[GPR_RCX], FLAG_1 | FLAG_IF | FLAG_ZF | FLAG_OF | FLAG_AF | FLAG_CF);
+    }
+    finish(&vm);
+}

@@ -229,6 +229,8 @@ struct vcpu {
     uint64_t dr[8];
     uint64_t star, lstar, cstar, sfmask, kernel_gs_base, tsc_aux, pat, misc_enable, sysenter[3];
     uint64_t mtrr_def, mtrr_fixed[11], mtrr_var[16];
+    uint64_t tsc_offset; /* guest's TSC - host's, kept by intc/ */
+    bool has_host_tsc;   /* else the offset means nothing */
     bool nmi_blocked;
     bool wait_for_sipi;
     uint8_t sipi_vector;

@@ -10,6 +10,7 @@
  * of the same block.  As the last instruction of a block it is the interpreter's. */
 #include "hv/soft/emit/emit_int.h"
 #include "hv/soft/ref/ref.h"
+#include "x86/cr.h"
 
 #define CC_EQUAL     0x84
 #define CC_NOT_EQUAL 0x85
@@ -141,6 +142,33 @@ static bool lower_mov_from_cr(struct translation *t, const struct insn *insn)
     return true;
 }
 
+/* RDTSC, RDTSCP: the sum of the host's TSC and the offset, in two halves. */
+static bool lower_rdtsc(struct translation *t, const struct insn *insn)
+{
+    struct asm_buf *a = t->a;
+
+    if (!t->v->has_host_tsc) {
+        return false;
+    }
+    lose_flags(t);
+    asm_rm(a, 4, 0xf7, 0, HOST_VCPU, offsetof(struct vcpu, cr4)); /* test dword [cr4], TSD */
+    asm_imm(a, CR4_TSD, 4);
+    emit_miss(t, asm_jump(a, CC_NOT_EQUAL));
+    ASM(a, 0x0f, 0x31);
+    asm_rr(a, 8, 0xc1, 4, HOST_RDX); /* shl rdx, 32 */
+    ASM(a, 32);
+    asm_rr(a, 8, 0x09, HOST_RDX, HOST_RAX);
+    asm_rm(a, 8, 0x03, HOST_RAX, HOST_VCPU, offsetof(struct vcpu, tsc_offset));
+    asm_mov(a, HOST_RDX, HOST_RAX);
+    asm_rr(a, 8, 0xc1, 5, HOST_RDX); /* shr rdx, 32 */
+    ASM(a, 32);
+    asm_rr(a, 4, 0x89, HOST_RAX, HOST_RAX);
+    if (insn->op == INSN_RDTSCP) {
+        asm_rm(a, 4, 0x8b, HOST_RCX, HOST_VCPU, offsetof(struct vcpu, tsc_aux));
+    }
+    return true;
+}
+
 /* --- transfers --- */
 
 /* Where an indirect branch to v->rip would lead; NULL if the loops have something to look at.  What
@@ -191,6 +219,8 @@ bool emit_lower_sys(struct translation *t, const struct insn *insn)
     case INSN_PUSHF: return lower_pushf(t, insn);
     case INSN_SWAPGS: return lower_swapgs(t);
     case INSN_MOV_FROM_CR: return lower_mov_from_cr(t, insn);
+    case INSN_RDTSC:
+    case INSN_RDTSCP: return lower_rdtsc(t, insn);
     case INSN_SYSCALL:
     case INSN_SYSRET:
     case INSN_IRET:

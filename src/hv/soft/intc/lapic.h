@@ -44,6 +44,7 @@ struct lapic {
 
     /* Clocks of this vCPU: guest TSC = host ticks + tsc_offset. */
     uint64_t tsc_offset;
+    uint64_t *tsc_mirror; /* where else it is kept, or NULL */
     uint64_t tsc_adjust;
     struct pvclock pvclock;
 };
@@ -83,6 +84,8 @@ bool lapic_wrmsr(struct lapic *l, uint32_t index, uint64_t value, bool *fault);
 /* --- clocks --- */
 uint64_t lapic_tsc(const struct lapic *l);
 void lapic_set_tsc(struct lapic *l, uint64_t value);
+/* Keep tsc_offset there, too.  False if guests do not see the host's TSC. */
+bool lapic_mirror_tsc(struct lapic *l, uint64_t *ret_offset);
 
 /* --- state of struct cpu_state: base MSR, cr8, the register page, clocks in msr[] (those that are
  * there are not added again) --- */

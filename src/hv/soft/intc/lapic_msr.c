@@ -50,16 +50,31 @@ uint64_t lapic_tsc(const struct lapic *l)
     return tsc_ticks(&l->intc->tsc) + l->tsc_offset;
 }
 
+static void set_offset(struct lapic *l, uint64_t offset)
+{
+    l->tsc_offset = offset;
+    if (l->tsc_mirror) {
+        *l->tsc_mirror = offset;
+    }
+}
+
+bool lapic_mirror_tsc(struct lapic *l, uint64_t *ret_offset)
+{
+    l->tsc_mirror = ret_offset;
+    set_offset(l, l->tsc_offset);
+    return l->intc->tsc.is_host_tsc;
+}
+
 void lapic_set_tsc(struct lapic *l, uint64_t value)
 {
-    l->tsc_offset = value - tsc_ticks(&l->intc->tsc);
+    set_offset(l, value - tsc_ticks(&l->intc->tsc));
     lapic_timer_tsc_changed(l);
 }
 
 /* The guest moves its own TSC: kvm-clock must not move with it. */
 static void shift_tsc(struct lapic *l, uint64_t by)
 {
-    l->tsc_offset += by;
+    set_offset(l, l->tsc_offset + by);
     l->tsc_adjust += by; /* SDM volume 3, 18.17.3 */
     l->pvclock.tsc_origin += by;
     pvclock_update(&l->pvclock, &l->intc->tsc);
