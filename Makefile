@@ -13,5 +13,6 @@ include mk/run.mk
 include mk/vm.mk
 include mk/blackbox.mk
 include mk/bench.mk
+include mk/stress.mk
 include mk/check.mk
 include mk/help.mk

@@ -4,7 +4,7 @@
 
 # Does /dev/kvm work here?
 HAS_KVM = $(O)/ec1 doctor --json | tr -d '\n' | grep -q '"/dev/kvm",[^}]*"ok"'
-PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider -q
+PYTEST := /usr/bin/python3 -m pytest -p no:cacheprovider -q -rs
 
 blackbox: interop blackbox-soft blackbox-kvm
 

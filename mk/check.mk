@@ -26,7 +26,7 @@ C_FILES = $(shell git ls-files '*.c' '*.h' | grep -v '^build')
 # Our code, and the tests, which may do what code may not: system(), casts of numbers to pointers.
 TIDY_FILES = $(shell git ls-files 'src/*.c' 'guest/*.c' | grep -v '_test\.c$$')
 TIDY_TESTS = $(shell git ls-files '*_test.c' 'tests/*.c')
-SHELL_FILES = $(shell git ls-files tools ci .ci tests/nested | xargs grep -lE '^\#!.*\<(ba)?sh\>')
+SHELL_FILES = $(shell git ls-files tools ci .ci tests/nested tests/stress | xargs grep -lE '^\#!.*\<(ba)?sh\>')
 
 lint: lint-form lint-shell lint-cppcheck lint-tidy
 lint-full: lint lint-tidy-tests

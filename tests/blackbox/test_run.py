@@ -135,6 +135,18 @@ def test_the_second_kernel_series_boots(ec1):
     assert done.stdout.startswith(b"6.12."), done.stderr
 
 
+def test_the_kernel_full_of_checks_boots(ec1):
+    kernel = os.path.expanduser("~/.cache/ec1/kernels/debug")
+    if not os.path.exists(kernel):
+        pytest.skip("no kernel built here: tools/build-kernel (minutes)")
+    command = "uname -r; grep -c ^processor /proc/cpuinfo; dmesg"
+    done = ec1.run("sh", "-c", command, flags=["-k", kernel, "--cpus", "2"])
+    release, cpus, log = done.stdout.decode().split("\n", 2)
+    assert release.endswith("-ec1-debug") and cpus == "2", done.stderr
+    assert "PREEMPT" in log and "Lock dependency validator" in log
+    assert re.findall(r".*(?:BUG:|WARNING:|INFO: possible|Oops|list_add corruption).*", log) == []
+
+
 def test_doctor_says_what_this_host_can_do(ec1):
     text = ec1("doctor", check=0).stdout.decode()
     for word in ("/dev/kvm", "software engine", "kernel", "ec1-init"):

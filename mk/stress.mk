@@ -1,0 +1,21 @@
+# stress.mk — long and heavy tests that `make test` leaves out.
+
+.PHONY: stress kernels
+
+# Each class of stressors for STRESS_SECONDS in a VM of 4 vCPUs, verified; the results add up in stress.jsonl
+# (tests/stress/run --sum).
+STRESS_SECONDS ?= 15
+
+stress:
+	@tools/setup build kernel stress
+	@$(AGAIN) $(JOBS) all kernel
+	tests/stress/run --seconds $(STRESS_SECONDS) --log $(O)/stress.jsonl $(O)/ec1
+
+# Boot the kernels that the tests know, all of them: fetch 6.12, build the one that is unlike Debian's (some
+# minutes, once).
+kernels:
+	@tools/setup build kernel test
+	@$(AGAIN) $(JOBS) all kernel
+	@tools/fetch-kernel 6.12 >/dev/null
+	@tools/build-kernel >/dev/null
+	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) -rs tests/blackbox/test_run.py -k "kernel and boots"
