@@ -110,7 +110,8 @@ static void step_stack(struct track *k, const struct insn *insn)
     }
 }
 
-static void step_int(struct track *k, const struct insn *insn)
+/* Instructions of class INT that change no general register. */
+static bool writes_none(const struct insn *insn)
 {
     switch (insn->op) {
     case INSN_CMP:
@@ -128,19 +129,15 @@ static void step_int(struct track *k, const struct insn *insn)
     case INSN_CLC:
     case INSN_STC:
     case INSN_CMC:
-    case INSN_SAHF: break;
-    case INSN_MOV:
-    case INSN_ADD:
-    case INSN_SUB:
-    case INSN_INC:
-    case INSN_DEC: step_sum(k, insn); break;
-    case INSN_LEA: step_lea(k, insn); break;
-    case INSN_PUSH:
-    case INSN_POP:
-    case INSN_CALL:
-    case INSN_CALL_IND:
-    case INSN_RET:
-    case INSN_LEAVE: step_stack(k, insn); break;
+    case INSN_SAHF: return true;
+    default: return false;
+    }
+}
+
+/* Of the others, those that change their first operand only. */
+static bool writes_first(const struct insn *insn)
+{
+    switch (insn->op) {
     case INSN_OR:
     case INSN_ADC:
     case INSN_SBB:
@@ -173,7 +170,43 @@ static void step_int(struct track *k, const struct insn *insn)
     case INSN_MOVNTI:
     case INSN_SETCC:
     case INSN_CMOVCC:
-    case INSN_CRC32: forget_operands(k, insn, 1); break;
+    case INSN_CRC32: return true;
+    default: return false;
+    }
+}
+
+static void step_muldiv(struct track *k, const struct insn *insn)
+{
+    if (insn->operand_count > 1) {
+        forget_operands(k, insn, 1);
+        return;
+    }
+    forget(k, GPR_RAX);
+    forget(k, GPR_RDX);
+}
+
+static void step_int(struct track *k, const struct insn *insn)
+{
+    if (writes_none(insn)) {
+        return;
+    }
+    if (writes_first(insn)) {
+        forget_operands(k, insn, 1);
+        return;
+    }
+    switch (insn->op) {
+    case INSN_MOV:
+    case INSN_ADD:
+    case INSN_SUB:
+    case INSN_INC:
+    case INSN_DEC: step_sum(k, insn); break;
+    case INSN_LEA: step_lea(k, insn); break;
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_CALL:
+    case INSN_CALL_IND:
+    case INSN_RET:
+    case INSN_LEAVE: step_stack(k, insn); break;
     case INSN_XCHG:
     case INSN_XADD: forget_operands(k, insn, 2); break;
     case INSN_CMPXCHG:
@@ -183,14 +216,7 @@ static void step_int(struct track *k, const struct insn *insn)
     case INSN_MUL:
     case INSN_IMUL:
     case INSN_DIV:
-    case INSN_IDIV:
-        forget_operands(k, insn, insn->operand_count > 1 ? 1 : 0);
-        if (insn->operand_count > 1) {
-            break;
-        }
-        forget(k, GPR_RAX);
-        forget(k, GPR_RDX);
-        break;
+    case INSN_IDIV: step_muldiv(k, insn); break;
     case INSN_CBW:
     case INSN_LAHF: forget(k, GPR_RAX); break;
     case INSN_CWD: forget(k, GPR_RDX); break;
