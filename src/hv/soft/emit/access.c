@@ -205,14 +205,14 @@ static bool stack_operand(struct translation *t, const struct group *g,
     return false;
 }
 
-/* Is the access covered by an earlier check? */
-static bool reuse(struct translation *t, const struct track_address *at, unsigned len,
-                  enum tlb_access access)
+/* The group of an earlier check that covers the access, or NULL. */
+static struct group *reuse(struct translation *t, const struct track_address *at, unsigned len,
+                           enum tlb_access access)
 {
-    const struct group *g = emit_group_find(t, at, len, access);
+    struct group *g = emit_group_find(t, at, len, access);
 
     if (!g || (g->is_window && !stack_operand(t, g, at))) {
-        return false;
+        return NULL;
     }
     if (t->t1_group != g && g->is_window) {
         emit_window_load(t);
@@ -224,7 +224,7 @@ static bool reuse(struct translation *t, const struct track_address *at, unsigne
         t->mem = (struct host_mem){HOST_T1, HOST_NONE, (int32_t)(at->offset - g->at.offset)};
     }
     t->t1_group = g;
-    return true;
+    return g;
 }
 
 /* The check of a new group in the window. */
@@ -255,6 +255,37 @@ static void open_group(struct translation *t, unsigned la, const struct group *g
               offsetof(struct vcpu, group_host) + (size_t)(g - t->group) * 8);
     t->mem.disp = ahead;
     t->t1_group = g;
+}
+
+/* t->mem, an operand of `g`, is aligned as it must be: known from another one, or tested.  One that
+ * is not raises in the interpreter, so nobody comes back from there. */
+static void check_aligned(struct translation *t, struct group *g, const struct track_address *at,
+                          const struct insn *insn)
+{
+    unsigned reg = t->mem.base;
+    const struct op *ops;
+    uint8_t *jump;
+
+    if (!insn->mem_align ||
+        (g->align >= insn->mem_align && (at->offset - g->align_at) % insn->mem_align == 0)) {
+        return;
+    }
+    emit_flags_give_up(t, emit_flags_of(t, insn));
+    if (t->mem.index != HOST_NONE || t->mem.disp % insn->mem_align) {
+        asm_rm_index(t->a, 8, 0x8d, HOST_T2, t->mem.base, t->mem.index, 0, t->mem.disp);
+        reg = HOST_T2;
+    }
+    asm_rr(t->a, 1, 0xf6, 0, reg); /* test reg8, align - 1 */
+    ASM(t->a, (uint8_t)(insn->mem_align - 1));
+    jump = asm_jump(t->a, CC_NOT_EQUAL);
+    ops = emit_resume_op(t);
+    if (t->slow_count >= sizeof(t->slow) / sizeof(t->slow[0]) || !ops) {
+        t->has_failed = true;
+        return;
+    }
+    t->slow[t->slow_count++] = (struct slow){.from = jump, .ops = ops, .is_leaving = true};
+    g->align = insn->mem_align;
+    g->align_at = at->offset;
 }
 
 /* --- accesses --- */
@@ -288,10 +319,11 @@ void emit_access(struct translation *t, const struct insn *insn, enum tlb_access
 {
     bool has_segment = insn->seg == SEG_FS || insn->seg == SEG_GS;
     struct track_address at;
-    bool can_share = !t->is_plain && !insn->mem_align && track_operand(&t->track, insn, &at);
-    struct group *g;
+    bool can_share = !t->is_plain && track_operand(&t->track, insn, &at);
+    struct group *g = can_share ? reuse(t, &at, len, access) : NULL;
 
-    if (can_share && reuse(t, &at, len, access)) {
+    if (g) {
+        check_aligned(t, g, &at, insn);
         return;
     }
     emit_flags_give_up(t, emit_flags_of(t, insn));
@@ -304,13 +336,16 @@ void emit_access(struct translation *t, const struct insn *insn, enum tlb_access
     g = can_share ? emit_group_open(t, &at, len, access) : NULL;
     if (!g) {
         check_alone(t, operand_address(t, insn, 0), access, len, insn->mem_align, keeps_t2);
-    } else if (g->is_window) {
+        return;
+    }
+    if (g->is_window) {
         open_window(t, g, &at);
     } else {
         int32_t ahead = (int32_t)(at.offset - g->at.offset);
 
         open_group(t, operand_address(t, insn, -ahead), g, ahead);
     }
+    check_aligned(t, g, &at, insn);
 }
 
 /* T1 = base + disp; returns a register that holds it, too. */

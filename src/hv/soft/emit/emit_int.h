@@ -106,6 +106,8 @@ struct group {
     enum tlb_access access;
     bool is_window; /* in v->window, else at v->group_host */
     bool is_alone;  /* there is only the access at hand */
+    uint8_t align;  /* the address `align_at` bytes from `at`'s offset 0 is a multiple of that */
+    int64_t align_at;
 };
 
 /* The operand of a checked access: [base + index + disp]; index may be HOST_NONE. */
@@ -205,8 +207,8 @@ void emit_address(struct translation *t, const struct insn *insn, unsigned size,
 void emit_look_begin(struct translation *t, const struct insn *insn, unsigned count);
 void emit_look_next(struct translation *t); /* the instruction at hand is done */
 /* A check of this block that covers the access, or NULL. */
-const struct group *emit_group_find(const struct translation *t, const struct track_address *at,
-                                    unsigned len, enum tlb_access access);
+struct group *emit_group_find(struct translation *t, const struct track_address *at, unsigned len,
+                              enum tlb_access access);
 /* One to be made now, or NULL if there is nothing to share. */
 struct group *emit_group_open(struct translation *t, const struct track_address *at, unsigned len,
                               enum tlb_access access);

@@ -140,8 +140,8 @@ static bool covers(const struct group *g, const struct track_address *at, unsign
            (access == g->access || g->access == TLB_WRITE);
 }
 
-const struct group *emit_group_find(const struct translation *t, const struct track_address *at,
-                                    unsigned len, enum tlb_access access)
+struct group *emit_group_find(struct translation *t, const struct track_address *at, unsigned len,
+                              enum tlb_access access)
 {
     for (unsigned i = 0; i < GROUP_MAX; i++) {
         if (covers(&t->group[i], at, len, access)) {
