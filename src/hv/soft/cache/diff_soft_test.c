@@ -79,6 +79,7 @@ static void init_cache(struct vcpu *v, const char *tier)
     char *kept = was ? strdup(was) : NULL;
 
     CHECK_INT(setenv("EC1_SOFT_TIER", tier, 1), 0);
+    CHECK_INT(setenv("EC1_SOFT_VERIFY", "1", 0), 0);
     CHECK_INT(code_cache_init(v), 0);
     if (kept) {
         CHECK_INT(setenv("EC1_SOFT_TIER", kept, 1), 0);
@@ -267,14 +268,16 @@ static void take_case(struct diff_machine *m, const struct diff_case *c, struct 
 
 /* --- running --- */
 
-static struct vcpu *g_running;
+static struct vcpu *volatile g_running;
 static volatile sig_atomic_t g_is_late;
 
 static void on_late(int sig)
 {
     (void)sig;
-    g_is_late = 1;
-    atomic_fetch_or(&g_running->poll, POLL_STOP);
+    if (g_running) {
+        g_is_late = 1;
+        atomic_fetch_or(&g_running->poll, POLL_STOP);
+    }
 }
 
 static void watch(struct vcpu *v)
@@ -308,6 +311,10 @@ static void run_once(struct diff_machine *m, const struct diff_case *c, struct d
         r->vector = DIFF_TIMEOUT;
         atomic_store(&v->poll, 0);
     }
+    if (v->broken) {
+        print_error("%s\n", v->why);
+        fail();
+    }
     CHECK_INT(v->vec_live, 0);
     take_case(m, c, r);
 }
@@ -322,6 +329,7 @@ void diff_run_soft(struct diff_machine *m, const struct diff_case *c, unsigned t
     for (unsigned i = 0; i < times && !g_is_late; i++) {
         run_once(m, c, ret);
     }
+    g_running = NULL;
 }
 
 bool diff_meets(struct diff_machine *m, const struct diff_case *c,

@@ -15,7 +15,7 @@
 #include "hv/soft/emit/verify_int.h"
 
 struct place {
-    bool is_known, is_listed;
+    bool is_listed;
     struct verify_state state;
 };
 
@@ -43,7 +43,11 @@ bool verify_is_wanted(void)
 {
     const char *wish = getenv("EC1_SOFT_VERIFY");
 
+#if defined(__SANITIZE_ADDRESS__)
+    return !wish || strcmp(wish, "0") != 0;
+#else
     return wish && strcmp(wish, "0") != 0;
+#endif
 }
 
 /* --- places --- */
@@ -168,7 +172,9 @@ static bool meet_value(struct verify_value *to, const struct verify_value *from)
 /* Of the instruction before, of use to the next only. */
 static bool meet_test(struct verify_state *to, const struct verify_state *from)
 {
-    bool is_less = false;
+    bool is_less = to->pushed != from->pushed && !to->has_clash;
+
+    to->has_clash |= to->pushed != from->pushed;
 
     if (to->test != VERIFY_NO_TEST && (to->test != from->test || to->imm != from->imm)) {
         to->test = VERIFY_NO_TEST;
@@ -211,7 +217,7 @@ static bool reach(struct walk *w, uint32_t offset, const struct verify_state *s)
     }
     p = &w->places[w->index[offset] - 1];
     if (is_new) {
-        p->state = *s;
+        *p = (struct place){.state = *s};
     } else if (!meet(&p->state, s, offset)) {
         return true;
     }
@@ -250,15 +256,19 @@ static bool check_stub(struct walk *w, const uint8_t *at, bool is_call,
     return true;
 }
 
+/* Out of this code the stack is as it was at the entry. */
 static bool jump_to(struct walk *w, const uint8_t *at, const struct verify_state *s)
 {
     uint32_t offset = offset_of(w, at);
 
     if (s->has_clash) {
-        return verify_refuse(&w->f, "a loop");
+        return verify_refuse(&w->f, "a loop, or an uneven stack");
     }
     if (offset != UINT32_MAX) {
         return reach(w, offset, s);
+    }
+    if (s->pushed) {
+        return verify_refuse(&w->f, "leaves something on the stack");
     }
     return is_accepted(w, at) || check_stub(w, at, false, s);
 }
@@ -304,6 +314,13 @@ static void return_state(struct walk *w, const uint8_t *stub, uint32_t at, struc
     }
 }
 
+/* What follows must be here. */
+static bool jump_to_if_here(struct walk *w, const uint8_t *at, const struct verify_state *s)
+{
+    return offset_of(w, at) == UINT32_MAX ? verify_refuse(&w->f, "runs past its end")
+                                          : jump_to(w, at, s);
+}
+
 /* jmp [struct vcpu + table + T2 * 8] */
 static bool check_indirect(struct walk *w, const struct insn *insn, const struct verify_state *s)
 {
@@ -318,33 +335,84 @@ static bool check_indirect(struct walk *w, const struct insn *insn, const struct
     return true;
 }
 
-static bool follow(struct walk *w, const struct insn *insn, const uint8_t *next, uint32_t offset,
-                   struct verify_state *s)
+/* A call of the guest's: with its return address pushed; the host comes back knowing nothing. */
+static bool follow_call(struct walk *w, const uint8_t *next, const struct verify_state *s)
 {
-    const uint8_t *target = next + insn->imm;
+    struct verify_state back;
 
-    switch (insn->op) {
-    case INSN_JMP: return jump_to(w, target, s);
-    case INSN_JMP_IND: return check_indirect(w, insn, s);
-    case INSN_JCC: {
-        struct verify_state taken = *s;
-
-        taken.test = VERIFY_NO_TEST;
-        taken.page_slot = -1;
-        if (!jump_to(w, target, &taken)) {
-            return false;
-        }
-        verify_not_taken(s, insn->cond);
-        return jump_to(w, next, s);
+    if (s->pushed != 1) {
+        return verify_refuse(&w->f, "a call without a pair");
     }
-    case INSN_CALL:
+    start_state(&back);
+    back.pushed = 1;
+    return jump_to_if_here(w, next, &back);
+}
+
+static bool follow_direct_call(struct walk *w, const uint8_t *target, const uint8_t *next,
+                               uint32_t offset, struct verify_state *s)
+{
+    struct verify_state callee = *s;
+
+    if (verify_stub(w->f.e, target, true, w->f.unit->is_user) >= 0) {
         if (!check_stub(w, target, true, s)) {
             return false;
         }
         return_state(w, target, offset, s);
-        return jump_to(w, next, s);
-    default: return verify_refuse(&w->f, "%s", insn_op_name((enum insn_op)insn->op));
+        return jump_to_if_here(w, next, s);
     }
+    callee.pushed = 0;
+    return jump_to(w, target, &callee) && follow_call(w, next, s);
+}
+
+static bool follow_condition(struct walk *w, const struct insn *insn, const uint8_t *next,
+                             struct verify_state *s)
+{
+    struct verify_state taken = *s;
+
+    taken.test = VERIFY_NO_TEST;
+    taken.page_slot = -1;
+    if (!jump_to(w, next + insn->imm, &taken)) {
+        return false;
+    }
+    verify_not_taken(s, insn->cond);
+    return jump_to_if_here(w, next, s);
+}
+
+static bool follow(struct walk *w, const struct insn *insn, const uint8_t *next, uint32_t offset,
+                   struct verify_state *s)
+{
+    switch (insn->op) {
+    case INSN_JMP: return jump_to(w, next + insn->imm, s);
+    case INSN_JCC: return follow_condition(w, insn, next, s);
+    case INSN_CALL: return follow_direct_call(w, next + insn->imm, next, offset, s);
+    case INSN_JMP_IND:
+        return check_indirect(w, insn, s) &&
+               (!s->pushed || verify_refuse(&w->f, "leaves something on the stack"));
+    case INSN_CALL_IND: return check_indirect(w, insn, s) && follow_call(w, next, s);
+    case INSN_RET:
+        return (!insn->operand_count && !s->pushed) ||
+               verify_refuse(&w->f, "a return not to the pair on top");
+    default: return verify_refuse(&w->f, "no transfer for this code");
+    }
+}
+
+/* The guest's half of a pair: pushed before a call, dropped behind it. */
+static bool is_pair(const struct insn *insn, struct verify_state *s)
+{
+    const struct insn_operand *o = &insn->operand[0];
+
+    if (insn->op == INSN_PUSH && insn->opsize == 8 && !s->pushed &&
+        (o->kind == INSN_IMM ||
+         (o->kind == INSN_GPR && o->reg == HOST_T2 && s->t[1].kind == VERIFY_CONST))) {
+        s->pushed = 1;
+        return true;
+    }
+    if (insn->op == INSN_LEA && o->reg == HOST_RSP && o->size == 8 && insn->base == HOST_RSP &&
+        insn->index == INSN_NO_REG && insn->disp == 8 && s->pushed) {
+        s->pushed = 0;
+        return true;
+    }
+    return false;
 }
 
 static bool is_transfer(const struct insn *insn)
@@ -366,7 +434,8 @@ static bool look_at(struct walk *w, uint32_t offset)
     if (is_transfer(&insn)) {
         return follow(w, &insn, at + insn.len, offset, &s);
     }
-    return verify_step(&w->f, &insn, offset, &s) && jump_to(w, at + insn.len, &s);
+    return (is_pair(&insn, &s) || verify_step(&w->f, &insn, offset, &s)) &&
+           jump_to_if_here(w, at + insn.len, &s);
 }
 
 static void say_where(struct walk *w, uint32_t offset)

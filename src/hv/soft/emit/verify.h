@@ -7,7 +7,8 @@
  * they want, and by the table of indirect branches; instructions that verify_rules.c lists.  So a
  * fault in the translator that would let a guest out becomes a vCPU that stops.
  *
- * On by EC1_SOFT_VERIFY=1 in the environment.
+ * On in gcc's builds with sanitizers and in the random tests, elsewhere by EC1_SOFT_VERIFY=1 in the
+ * environment.
  */
 #pragma once
 

@@ -54,7 +54,8 @@ struct verify_state {
     uint8_t page_table;                       /* slot `page_slot` of it has been found to match */
     int32_t page_slot;                        /* -1: none */
     int64_t imm;
-    bool has_clash; /* a new name is there already */
+    bool has_clash; /* a new name is there already, or paths with different stacks meet */
+    uint8_t pushed; /* words on the stack above the pair of a call: 0 or 1 */
 };
 
 /* Roots: registers at an entry, results of instructions (by their place), and this with where paths
@@ -77,7 +78,6 @@ bool verify_op_allowed(const struct insn *insn);
 bool verify_field_allowed(int64_t offset, unsigned len, bool is_write);
 /* Offset of a field that has a meaning here, into `ret`; false if it is not of this kind. */
 bool verify_is_tlb(int64_t offset, bool is_user, enum tlb_access *ret_table, int64_t *ret_offset);
-bool verify_is_vector_stub(const struct emit_cache *e, const uint8_t *at);
 bool verify_is_string_stub(const struct emit_cache *e, const uint8_t *at);
 /* What a stub wants of T1 and T2: bit 0, bit 1: constants. -1: not a stub for such a transfer. */
 int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, bool is_user);

@@ -99,8 +99,9 @@ bool verify_field_allowed(int64_t offset, unsigned len, bool is_write)
             return fields[i].may_write || !is_write;
         }
     }
-    /* cpl and irq_held are looked at as one */
-    return !is_write && offset == (int64_t)offsetof(struct vcpu, cpl) && len == 2;
+    /* cpl and irq_held are looked at as one, and so are pair_limit and poll */
+    return !is_write && ((offset == (int64_t)offsetof(struct vcpu, cpl) && len == 2) ||
+                         (offset == (int64_t)offsetof(struct vcpu, pair_limit) && len == 8));
 }
 
 bool verify_is_tlb(int64_t offset, bool is_user, enum tlb_access *ret_table, int64_t *ret_offset)
@@ -123,10 +124,10 @@ bool verify_is_tlb(int64_t offset, bool is_user, enum tlb_access *ret_table, int
 #define WANTS_T1 1
 #define WANTS_T2 2
 
-bool verify_is_vector_stub(const struct emit_cache *e, const uint8_t *at)
+static bool is_one_of(const uint8_t *const stubs[VEC_LEVELS], const uint8_t *at)
 {
     for (unsigned i = VEC_NONE + 1; i < VEC_LEVELS; i++) {
-        if (e->vec_load[i] == at || e->vec_reload[i] == at) {
+        if (stubs[i] == at) {
             return true;
         }
     }
@@ -161,6 +162,7 @@ int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, boo
         {e->leave_site_with_flags, false, WANTS_T1},
         {e->leave_entry, false, WANTS_T1},
         {e->leave_miss, false, 0},
+        {e->return_miss[is_user ? TLB_USER : TLB_SUPERVISOR], false, 0},
         {e->transfer, false, WANTS_T2},
         {e->run_ops, true, WANTS_T1 | WANTS_T2},
         {e->window_fill[is_user ? TLB_USER : TLB_SUPERVISOR], true, 0},
@@ -171,8 +173,11 @@ int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, boo
             return stubs[i].wants;
         }
     }
-    if (is_call && verify_is_vector_stub(e, at)) {
+    if (is_call && is_one_of(e->vec_load, at)) {
         return WANTS_T1 | WANTS_T2;
+    }
+    if (is_call && is_one_of(e->vec_reload, at)) {
+        return 0;
     }
     return is_call && is_string_stub(e, at, is_user) ? 0 : -1;
 }

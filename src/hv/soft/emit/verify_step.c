@@ -119,6 +119,10 @@ static bool check_memory(struct verifier *f, const struct insn *insn, const stru
     if (!m->size || insn->addrsize != 8 || insn->has_seg_override) {
         return verify_refuse(f, "an operand of no size, or with prefixes");
     }
+    if (insn->base == HOST_RSP && insn->index == INSN_NO_REG && insn->disp == 8 && m->size == 8 &&
+        insn->op == INSN_CMP && !s->pushed) {
+        return true; /* the guest's half of the pair on top */
+    }
     if (is_field(insn) && verify_field_allowed(insn->disp, m->size, is_write)) {
         return true;
     }
