@@ -83,6 +83,7 @@ static const struct field fields[] = {
     FIELD(cr3, false),
     FIELD(cr4, false),
     FIELD(tsc_aux, false),
+    FIELD(tsc_offset, false),
     FIELD(xsave, true),
     FIELD(window, false),
     FIELD(group_host, true),
