@@ -244,8 +244,10 @@ static bool map_at(uint64_t at, size_t size, int prot)
                 0) != MAP_FAILED;
 }
 
+/* Nothing but the case's is in the first 4 GiB: the vCPUs' code memory may be there. */
 static bool prepare_memory(const struct diff_batch *b)
 {
+    (void)munmap(memory(0x100000), 0xffe00000);
     if (!map_at(DIFF_CODE, DIFF_CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC)) {
         return false;
     }
