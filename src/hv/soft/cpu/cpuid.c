@@ -88,11 +88,6 @@ enum { EAX, EBX, ECX, EDX };
 #define KVM_FEATURES     (BIT(1) | BIT(3) | BIT(24))
 #define KVM_FEATURES_SMP BIT(7)
 
-/* Not offered although the engine has it: translated code does not run it natively yet, and guests
- * that see it use it everywhere. */
-#define CPU_HIDDEN \
-    (CPU_HAS(XSAVE) | CPU_HAS(XSAVEOPT) | CPU_HAS(XSAVEC) | CPU_HAS(XGETBV1) | CPU_NEEDS_AVX)
-
 #define EFER_AIBRSE (UINT64_C(1) << 21)
 
 static void add(struct cpuid_model *m, uint32_t leaf, int subleaf, const uint32_t regs[4])
@@ -235,7 +230,6 @@ static void check_features(struct cpuid_model *m)
 {
     uint64_t xcr0 = host_xcr0(), shown;
 
-    drop_features(m, CPU_HIDDEN);
     shown = find_features(m);
     m->xstate.mask = XCR0_X87 | XCR0_SSE;
     if (!(shown & CPU_HAS(XSAVE)) || !(shown & CPU_HAS(AVX)) ||
