@@ -191,6 +191,8 @@ static uint32_t run_masked(struct vcpu *v, const struct native_site *s, void *p,
     return flags;
 }
 
+_Static_assert(INSN_VREDUCESS - INSN_VREDUCEPD == 3, "no others in between");
+
 static void take_back(struct vcpu *v, const struct native_site *s, const struct undo *undo)
 {
     R64(v, s->undo_gpr) = undo->gpr;
@@ -201,13 +203,23 @@ static void take_back(struct vcpu *v, const struct native_site *s, const struct 
     fpu_vec_set(v, s->undo_xmm, undo->vec);
 }
 
+/* {sae} and {er}: as if all were masked. */
+static bool suppresses_exceptions(const struct native_site *s)
+{
+    return s->insn && s->insn->has_b && !s->size;
+}
+
 /* Underflow that is not masked is raised by a tiny result even if that is exact (SDM volume 1,
  * 4.9.1.5), which a masked run does not tell, unless it flushes tiny results to zero. */
 OP_COLD static uint32_t find_underflow(struct vcpu *v, const struct native_site *s, void *p,
                                        uint32_t guest, const struct undo *undo)
 {
-    uint32_t flags = run_masked(v, s, p, guest | MXCSR_FTZ);
+    uint32_t flags;
 
+    if (s->insn && s->insn->op >= INSN_VREDUCEPD && s->insn->op <= INSN_VREDUCESS) {
+        return 0; /* has no underflow, but flushes */
+    }
+    flags = run_masked(v, s, p, guest | MXCSR_FTZ);
     take_back(v, s, undo);
     return flags & MXCSR_UE;
 }
@@ -216,14 +228,15 @@ OP_COLD static uint32_t find_underflow(struct vcpu *v, const struct native_site 
 OP_COLD static void run_float_checked(struct vcpu *v, const struct op *op,
                                       const struct native_site *s, void *p)
 {
-    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), flags = 0;
+    uint32_t guest = load_le32(v->xsave + FPU_MXCSR), control = guest, flags = 0;
     struct undo undo;
 
     remember(v, s, &undo);
-    if (UNLIKELY(!(guest & MXCSR_UM))) {
+    if (UNLIKELY(!(guest & MXCSR_UM)) && !suppresses_exceptions(s)) {
         flags = find_underflow(v, s, p, guest, &undo);
+        control &= ~MXCSR_FTZ; /* means nothing then */
     }
-    flags |= run_masked(v, s, p, guest);
+    flags |= run_masked(v, s, p, control);
     store_le32(v->xsave + FPU_MXCSR, guest | raised_flags(guest, flags));
     if (UNLIKELY(flags & ~(guest >> 7))) {
         take_back(v, s, &undo);
