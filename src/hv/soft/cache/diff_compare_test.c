@@ -78,10 +78,6 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
     case INSN_SHA256RNDS2:
     case INSN_SHA256MSG1:
     case INSN_SHA256MSG2: return s->vector == EXC_GP && n->vector != EXC_GP;
-    case INSN_VREDUCEPS: /* flush to zero, which unmasked underflow would switch off: see docs */
-    case INSN_VREDUCEPD:
-    case INSN_VREDUCESS:
-    case INSN_VREDUCESD: return (load_le32(c->start.fx + FPU_MXCSR) & 0x8800) == 0x8000;
     case INSN_LDMXCSR: /* AMD's MXCSR.MM, which is not shown to guests */
     case INSN_FXRSTOR:
         if (n->vector == DIFF_NONE && load_le32(n->end.fx + FPU_MXCSR) & 0x20000) {
