@@ -31,7 +31,9 @@ void code_new_blocks(struct vcpu *v)
 
 static void clear_xtlb(struct vcpu *v, bool is_user_only)
 {
-    memset(v->xtlb[TLB_USER], 0, sizeof(v->xtlb[TLB_USER]));
+    uint32_t *user = v->xtlb[TLB_USER];
+
+    memset(user, 0, XTLB_USER_SLOTS * sizeof(*user));
     if (!is_user_only) {
         memset(v->xtlb[TLB_SUPERVISOR], 0, sizeof(v->xtlb[TLB_SUPERVISOR]));
     }
@@ -49,9 +51,10 @@ void code_cache_flush_page(struct vcpu *v, uint64_t la)
     bool lost[TLB_PRIV_COUNT];
 
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
-        uint32_t *id = &v->xtlb[priv][XTLB_SLOT_OF(la)];
+        size_t slot = XTLB_SLOT_OF(priv, la);
+        uint32_t *id = &v->xtlb[priv][slot];
 
-        lost[priv] = *id && c->xtlb_page[priv][XTLB_SLOT_OF(la)] == (uint32_t)(la >> 12);
+        lost[priv] = *id && c->xtlb_page[priv][slot] == (uint32_t)(la >> 12);
         *id = lost[priv] ? 0 : *id;
     }
     if (c->has_short_modes || lost[TLB_SUPERVISOR] || lost[TLB_USER]) {
@@ -63,8 +66,8 @@ void code_note_page(struct vcpu *v, uint64_t rip, uint32_t page_id)
 {
     struct code_cache *c = v->code;
     enum tlb_priv priv = v->cpl == 3 ? TLB_USER : TLB_SUPERVISOR;
-    uint32_t *id = &v->xtlb[priv][XTLB_SLOT_OF(rip)];
-    uint32_t *page = &c->xtlb_page[priv][XTLB_SLOT_OF(rip)];
+    uint32_t *id = &v->xtlb[priv][XTLB_SLOT_OF(priv, rip)];
+    uint32_t *page = &c->xtlb_page[priv][XTLB_SLOT_OF(priv, rip)];
 
     if (v->mode != MODE_LONG64) {
         c->has_short_modes = true;

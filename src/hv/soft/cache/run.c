@@ -196,6 +196,23 @@ static void forget_branch(struct vcpu *v)
     v->has_missed = false;
 }
 
+/* Handlers of exceptions and interrupts, mostly. */
+static void continue_directly(struct vcpu *v)
+{
+    const struct op *op = NULL;
+
+    v->code_hit = false;
+    if (v->emit && !vcpu_poll(v)) {
+        op = emit_continue(v);
+    }
+    while (op) {
+        op = op->fn(v, op);
+    }
+    if (!v->link) {
+        block_new_tag(v);
+    }
+}
+
 void code_run(struct vcpu *v)
 {
     bool was_nmi_blocked = v->nmi_blocked;
@@ -203,7 +220,8 @@ void code_run(struct vcpu *v)
     forget_host_flags(v);
     forget_branch(v);
     block_new_tag(v);
-    for (;;) {
+    continue_directly(v);
+    while (v->shadow || !must_return(v, was_nmi_blocked)) {
         struct block *b;
 
         if (v->shadow || vcpu_has_flag(v, FLAG_TF)) {
@@ -224,9 +242,6 @@ void code_run(struct vcpu *v)
             if (!v->link) {
                 block_new_tag(v);
             }
-        }
-        if (!v->shadow && must_return(v, was_nmi_blocked)) {
-            return;
         }
     }
 }

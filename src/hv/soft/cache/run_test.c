@@ -429,6 +429,7 @@ TEST(cache, sti_lets_one_more_instruction_pass_and_then_comes_back)
         vm.v->rip = CODE;
         vm.v->gpr[GPR_RBX] = 0;
         vm.v->irq_held = true;
+        vm.v->halted = 0;
         vcpu_set_rflags(vm.v, 0);
         if (!_setjmp(vm.v->unwind)) {
             code_run(vm.v);

@@ -177,8 +177,10 @@ struct vcpu_platform {
 /* Pages that translated code may enter (emit/emit.h), by linear page number: the page_id of the
  * blocks there, 0 if unknown.  Filled by cache/ after a fetch, cleared when a fetch translation
  * goes. */
-#define XTLB_SLOTS       1024u
-#define XTLB_SLOT_OF(la) ((la) >> 12 & (XTLB_SLOTS - 1))
+#define XTLB_SLOTS      4096u
+#define XTLB_USER_SLOTS 1024u /* of them: cleared at each change of address spaces */
+#define XTLB_SLOT_OF(priv, la) \
+    ((la) >> 12 & (((priv) == TLB_USER ? XTLB_USER_SLOTS : XTLB_SLOTS) - 1))
 /* Indirect branches of translated code: where to go, by the low bits of the target. */
 #define INDIRECT_SLOTS 65536u
 

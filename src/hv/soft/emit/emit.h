@@ -81,6 +81,9 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
  * v->has_missed may say how it was left) or interpreted from an op on. */
 const struct op *emit_enter(struct vcpu *v, const struct block *b);
 
+/* The same from v->rip, if indirect branches have been there; else nothing happens. */
+const struct op *emit_continue(struct vcpu *v);
+
 /* Translated code was left for b, as v->site or v->has_missed say: if b has code, go there directly
  * next time. */
 void emit_arrive(struct vcpu *v, struct block *b);

@@ -240,7 +240,10 @@ bool emit_lower_div(struct translation *t, const struct insn *insn);
 bool emit_lower_simd(struct translation *t, const struct insn *insn);
 bool emit_lower_sys(struct translation *t, const struct insn *insn);
 
-/* lower_sys.c: carry out a transfer; the code to go on at by v->rip, NULL: leave, v->rip is set. */
+/* lower_sys.c: where translated code goes on at v->rip after something out of the ordinary, by its
+ * table of indirect branches; NULL if the loops have something to look at. */
+const void *emit_code_at_rip(struct vcpu *v);
+/* Carry out a transfer; the code to go on at by v->rip, NULL: leave, v->rip is set. */
 const void *emit_transfer(struct vcpu *v, const struct insn *insn);
 
 bool emit_is_branch(const struct insn *insn);

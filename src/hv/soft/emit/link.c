@@ -37,8 +37,9 @@ static void compare_target(struct asm_buf *a, uint64_t rip)
 /* Is the page of `rip` the one that page_id names? */
 static void compare_page(struct asm_buf *a, const struct block *b, uint64_t rip, uint32_t page_id)
 {
+    enum tlb_priv priv = emit_priv_of(b);
     size_t slot = offsetof(struct vcpu, xtlb) +
-                  ((size_t)emit_priv_of(b) * XTLB_SLOTS + XTLB_SLOT_OF(rip)) * sizeof(uint32_t);
+                  (priv * XTLB_SLOTS + XTLB_SLOT_OF(priv, rip)) * sizeof(uint32_t);
 
     asm_rm(a, 4, 0x81, 7, HOST_VCPU, (int32_t)slot);
     asm_imm(a, page_id, 4);

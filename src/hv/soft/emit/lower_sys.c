@@ -173,7 +173,7 @@ static bool lower_rdtsc(struct translation *t, const struct insn *insn)
 
 /* Where an indirect branch to v->rip would lead; NULL if the loops have something to look at.  What
  * is not canonical is theirs, too: there is no branch to undo. */
-static const void *next_code(struct vcpu *v)
+const void *emit_code_at_rip(struct vcpu *v)
 {
     bool is_due = v->irq_held && vcpu_has_flag(v, FLAG_IF);
 
@@ -194,7 +194,7 @@ const void *emit_transfer(struct vcpu *v, const struct insn *insn)
     if (ref_system(v, insn) != REF_JUMP) {
         v->rip = next_rip;
     }
-    return v->nmi_blocked == was_nmi_blocked ? next_code(v) : NULL;
+    return v->nmi_blocked == was_nmi_blocked ? emit_code_at_rip(v) : NULL;
 }
 
 static bool lower_transfer(struct translation *t)

@@ -110,6 +110,7 @@ static void enter_stub(struct asm_buf *a)
     ASM(a, 0x48, 0x83, 0xec, 8); /* sub rsp, 8: aligned to 16 for calls */
     asm_mov(a, HOST_VCPU, HOST_RDI);
     asm_mov(a, HOST_T2, HOST_RSI);
+    asm_load(a, HOST_T1, HOST_VCPU, offsetof(struct vcpu, rip)); /* for indirect entries */
     asm_store(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, host_rsp));
     asm_load(a, HOST_RSP, HOST_VCPU, offsetof(struct vcpu, pair_base));
     reload(a);

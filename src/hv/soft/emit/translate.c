@@ -319,3 +319,10 @@ const struct op *emit_enter(struct vcpu *v, const struct block *b)
 {
     return v->emit->enter(v, emit_executable(v->emit, b->code->at[1][ENTRY_NEAR]));
 }
+
+const struct op *emit_continue(struct vcpu *v)
+{
+    const void *code = emit_code_at_rip(v);
+
+    return code ? v->emit->enter(v, code) : NULL;
+}
