@@ -10,6 +10,8 @@
 #define FIRST  (DATA + 0x3000)
 #define SECOND (DATA + 0x4000)
 #define DEVICE (SOFT_VM_RAM + 0x10000)
+#define OTHER  (DATA + 0x1000)
+#define AROUND 256u /* bytes that programs may touch */
 #define ROUNDS 12u
 
 static const struct {
@@ -99,11 +101,11 @@ static int go(struct soft_vm *vm, uint64_t at)
     for (unsigned i = 0; i < GPR_COUNT; i++) {
         v->gpr[i] = UINT64_C(0x0123456789abcdef) * (i + 3);
     }
-    for (uint64_t o = 0; o < 0x2000; o += 8) {
-        soft_vm_poke(vm, FIRST + o, at * o);
+    for (uint64_t o = 0; o < AROUND; o += 8) {
+        soft_vm_poke(vm, SECOND - AROUND / 2 + o, at * (o + 3));
     }
     v->gpr[GPR_RSI] = at;
-    v->gpr[GPR_RDI] = DATA + 0x1008;
+    v->gpr[GPR_RDI] = OTHER + 8;
     v->gpr[GPR_RCX] = 2;
     v->gpr[GPR_RSP] = STACK;
     v->rip = CODE;
@@ -120,8 +122,10 @@ static bool is_same(struct soft_vm *a, struct soft_vm *b)
                     a->v->exc.cr2 == b->v->exc.cr2 && a->mmio.count == b->mmio.count &&
                     a->mmio.address == b->mmio.address && a->mmio.value == b->mmio.value;
 
-    for (uint64_t o = 0; o < 0x5000; o += 8) {
-        is_equal &= soft_vm_peek(a, DATA + o) == soft_vm_peek(b, DATA + o);
+    for (uint64_t o = 0; o < AROUND; o += 8) {
+        is_equal &=
+            soft_vm_peek(a, SECOND - AROUND / 2 + o) == soft_vm_peek(b, SECOND - AROUND / 2 + o);
+        is_equal &= soft_vm_peek(a, OTHER + o) == soft_vm_peek(b, OTHER + o);
     }
     return is_equal;
 }
