@@ -140,9 +140,8 @@ struct translation {
     bool is_plain;                 /* no groups */
     struct group group[GROUP_MAX]; /* the last ones; unused: bytes of 0 */
     unsigned group_count;
-    unsigned groups_before, slow_before; /* counts before the instruction at hand */
-    const struct group *t1_group;        /* the group whose host address or delta is in T1 */
-    bool keeps_t1;                       /* said by a lowering: T1 is as the check left it */
+    const struct group *t1_group; /* the group whose host address or delta is in T1 */
+    bool keeps_t1;                /* said by a lowering: T1 is as the check left it */
     struct slow slow[SLOW_MAX * 2];
     unsigned slow_count, first_slow; /* of the instruction */
 };

@@ -91,24 +91,16 @@ static void forget_groups(struct translation *t)
     t->t1_group = NULL;
 }
 
-/* Is there a way around the instruction that comes back behind it? */
-static bool has_detour(const struct translation *t)
+/* Does a miss before this point go on behind the instruction?  Then a check from here on has not
+ * been made on all ways there, and T1 is anything. */
+static bool may_be_skipped(const struct translation *t)
 {
-    for (unsigned i = t->slow_before; i < t->slow_count; i++) {
-        if (!t->slow[i].is_leaving && !t->slow[i].vec_load) {
+    for (unsigned i = t->first_slow; i < t->slow_count; i++) {
+        if (!t->slow[i].vec_load && !t->slow[i].is_leaving) {
             return true;
         }
     }
     return false;
-}
-
-/* A detour has not made the checks of this instruction, and leaves anything in T1. */
-static void forget_new_groups(struct translation *t)
-{
-    for (unsigned i = t->groups_before; i < t->group_count; i++) {
-        t->group[i % GROUP_MAX].bytes = 0;
-    }
-    t->t1_group = NULL;
 }
 
 void emit_look_next(struct translation *t)
@@ -118,15 +110,11 @@ void emit_look_next(struct translation *t)
     track_step(&t->track, insn);
     if (track_is_barrier(insn)) {
         forget_groups(t);
-    } else if (has_detour(t)) {
-        forget_new_groups(t);
     }
-    if (!t->keeps_t1) {
+    if (!t->keeps_t1 || may_be_skipped(t)) {
         t->t1_group = NULL;
     }
     t->keeps_t1 = false;
-    t->slow_before = t->slow_count;
-    t->groups_before = t->group_count;
 }
 
 /* --- which accesses go together --- */
@@ -202,18 +190,6 @@ static void drop_window_groups(struct translation *t)
             t->group[i].bytes = 0;
         }
     }
-}
-
-/* Does a miss before this point go on behind the instruction?  Then a check from here on has not
- * been made on all ways there. */
-static bool may_be_skipped(const struct translation *t)
-{
-    for (unsigned i = t->first_slow; i < t->slow_count; i++) {
-        if (!t->slow[i].vec_load && !t->slow[i].is_leaving) {
-            return true;
-        }
-    }
-    return false;
 }
 
 struct group *emit_group_open(struct translation *t, const struct track_address *at, unsigned len,
