@@ -45,8 +45,13 @@ struct code_cache {
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
     uint8_t heat;                     /* runs before a block is translated; 0: never */
+    uint64_t inject;                  /* inject.c: random state; 0: off */
     struct op scratch[BLOCK_OPS_MAX]; /* the block being made */
 };
+
+/* inject.c: before a block is looked up; false: do not link it. */
+void code_inject_init(struct vcpu *v);
+bool code_inject(struct vcpu *v);
 
 /* index.c */
 /* Links and lookup entries made under the old generations do not count any more. */

@@ -469,6 +469,7 @@ int code_cache_init(struct vcpu *v)
     (void)madvise(c->arena, c->arena_bytes, MADV_DONTDUMP);
     v->features = cpuid_features(v->cpuid);
     code_new_blocks(v);
+    code_inject_init(v);
     r = native_init(v);
     if (r == 0) {
         r = code_tiers_init(v);

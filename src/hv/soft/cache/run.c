@@ -232,11 +232,15 @@ void code_run(struct vcpu *v)
         } else if (vcpu_poll(v)) {
             return;
         } else {
+            bool is_linked = LIKELY(!v->code->inject) || code_inject(v);
+
             b = find_block(v, block_mode_key(v));
             if (!b) {
                 return;
             }
-            remember(v, b);
+            if (is_linked) {
+                remember(v, b);
+            }
             forget_branch(v);
             run_block(v, b);
             if (!v->link) {

@@ -7,6 +7,7 @@
  */
 #include <time.h>
 
+#include "hv/soft/cache/code_int.h"
 #include "hv/soft/cache/diff.h"
 #include "hv/soft/cache/seq.h"
 #include "hv/soft/cpu/vcpu.h"
@@ -257,6 +258,9 @@ static void run_sequences(bool writes_code, unsigned long fallback)
     s->interpreter = diff_machine_new("interp", 0);
     s->translator[EAGER] = diff_machine_new("eager", 0);
     s->translator[HOT] = diff_machine_new("hot", HOT_HEAT);
+    if (writes_code) { /* and things happen all the time: inject.c */
+        diff_machine_vcpu(s->translator[HOT])->code->inject = s->seed * 2 + 1;
+    }
     do {
         unsigned long left = only ? 1 : s->wanted - s->cases;
 
