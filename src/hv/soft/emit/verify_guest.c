@@ -33,37 +33,22 @@ static void forget_all(struct verify_state *s, uint32_t at)
     }
 }
 
+/* Results are the first operand, and the second of a few. */
 static void forget_operands(const struct insn *insn, uint32_t at, struct verify_state *s)
 {
-    for (unsigned i = 0; i < insn->operand_count; i++) {
-        if (insn->operand[i].kind == INSN_GPR && (i < 2 || insn->op == INSN_MULX)) {
+    bool has_two = insn->op == INSN_XCHG || insn->op == INSN_XADD || insn->op == INSN_MULX;
+
+    for (unsigned i = 0; i < (has_two ? 2u : 1u) && i < insn->operand_count; i++) {
+        if (insn->operand[i].kind == INSN_GPR) {
             forget(s, at, insn->operand[i].reg);
         }
     }
 }
 
-/* Those with a source register and no other result. */
-static bool only_stores(const struct insn *insn)
+static bool only_reads(const struct insn *insn)
 {
-    switch (insn->op) {
-    case INSN_MOV:
-    case INSN_ADD:
-    case INSN_OR:
-    case INSN_ADC:
-    case INSN_SBB:
-    case INSN_AND:
-    case INSN_SUB:
-    case INSN_XOR:
-    case INSN_CMP:
-    case INSN_TEST:
-    case INSN_BT:
-    case INSN_BTS:
-    case INSN_BTR:
-    case INSN_BTC:
-    case INSN_SHLD:
-    case INSN_SHRD: return insn->operand[0].kind == INSN_MEM;
-    default: return false;
-    }
+    return insn->op == INSN_CMP || insn->op == INSN_TEST || insn->op == INSN_BT ||
+           insn->op == INSN_NOP;
 }
 
 static void step_int(const struct insn *insn, uint32_t at, struct verify_state *s)
@@ -86,15 +71,11 @@ static void step_int(const struct insn *insn, uint32_t at, struct verify_state *
     case INSN_POPA: forget_all(s, at); return;
     default: break;
     }
-    if (!only_stores(insn)) {
+    if (!only_reads(insn)) {
         forget(s, at, GPR_RAX);
         forget(s, at, GPR_RCX);
         forget(s, at, GPR_RDX);
         forget_operands(insn, at, s);
-        if (insn->operand_count > 1 && insn->operand[1].kind == INSN_MEM &&
-            insn->operand[0].kind == INSN_GPR) {
-            forget(s, at, insn->operand[0].reg);
-        }
     }
 }
 
