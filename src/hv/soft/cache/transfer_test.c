@@ -120,13 +120,15 @@ TEST(transfer, returns_that_open_if_let_a_held_interrupt_in)
     struct soft_vm vm;
 
     start(&vm);
-    /* sysretq; iretq: to user code, which is endless */
+    /* sysretq; iretq: to user code, nop; hlt, which raises */
     PUT(&vm, KERNEL, "\x48\x0f\x07");
     PUT(&vm, KERNEL + 0x100, "\x48\xcf");
-    PUT(&vm, USER, "\xeb\xfe");
-    for (unsigned i = 0; i < 6; i++) {
-        to_kernel(&vm, i < 3 ? KERNEL : KERNEL + 0x100, FLAG_1);
-        vm.v->irq_held = true;
+    PUT(&vm, USER, "\x90\xf4");
+    for (unsigned i = 0; i < 20; i++) {
+        bool is_held = i % 10 > 5; /* when the way is known */
+
+        to_kernel(&vm, i < 10 ? KERNEL : KERNEL + 0x100, FLAG_1);
+        vm.v->irq_held = is_held;
         vm.v->gpr[GPR_RCX] = USER;
         vm.v->gpr[GPR_R11] = FLAG_1 | FLAG_IF;
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP], USER);
@@ -134,8 +136,8 @@ TEST(transfer, returns_that_open_if_let_a_held_interrupt_in)
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 16, FLAG_1 | FLAG_IF);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 24, SYS_STACK3);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 32, SYS_USER_DS | 3);
-        CHECK_INT(go(&vm), -1);
-        CHECK_INT(vm.v->rip, USER);
+        CHECK_INT(go(&vm), is_held ? -1 : EXC_GP);
+        CHECK_INT(vm.v->rip, is_held ? USER : USER + 1);
         CHECK_INT(vm.v->cpl, 3);
     }
     finish(&vm);
@@ -146,17 +148,19 @@ TEST(transfer, iret_that_unblocks_nmis_comes_back)
     struct soft_vm vm;
 
     start(&vm);
-    PUT(&vm, KERNEL, "\x48\xcf\xeb\xfe"); /* iretq; then endless */
-    for (unsigned i = 0; i < 3; i++) {
+    PUT(&vm, KERNEL, "\x48\xcf\x90\xf4"); /* iretq; nop; hlt */
+    for (unsigned i = 0; i < 10; i++) {
+        bool is_blocked = i > 5; /* when the way is known */
+
         to_kernel(&vm, KERNEL, FLAG_1);
-        vm.v->nmi_blocked = true;
+        vm.v->nmi_blocked = is_blocked;
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP], KERNEL + 2);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 8, SYS_KERNEL_CS);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 16, FLAG_1);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 24, SYS_STACK0);
         soft_vm_poke(&vm, vm.v->gpr[GPR_RSP] + 32, 0);
         CHECK_INT(go(&vm), -1);
-        CHECK_INT(vm.v->rip, KERNEL + 2);
+        CHECK_INT(vm.v->rip, is_blocked ? KERNEL + 2 : KERNEL + 4);
         CHECK(!vm.v->nmi_blocked);
     }
     finish(&vm);
@@ -190,13 +194,15 @@ TEST(transfer, sysret_to_a_stepping_program_steps_it)
 
     start(&vm);
     PUT(&vm, KERNEL, "\x48\x0f\x07");
-    PUT(&vm, USER, "\x90\x90\x90\x90\xeb\xfe");
-    for (unsigned i = 0; i < 3; i++) {
+    PUT(&vm, USER, "\x90\x90\x90\x90\xf4");
+    for (unsigned i = 0; i < 10; i++) {
+        bool is_stepping = i > 5; /* when the way is known */
+
         to_kernel(&vm, KERNEL, FLAG_1);
         vm.v->gpr[GPR_RCX] = USER + 1;
-        vm.v->gpr[GPR_R11] = FLAG_1 | FLAG_TF;
-        CHECK_INT(go(&vm), EXC_DB);
-        CHECK_INT(vm.v->rip, USER + 2);
+        vm.v->gpr[GPR_R11] = FLAG_1 | (is_stepping ? FLAG_TF : 0);
+        CHECK_INT(go(&vm), is_stepping ? EXC_DB : EXC_GP);
+        CHECK_INT(vm.v->rip, is_stepping ? USER + 2 : USER + 4);
     }
     finish(&vm);
 }
