@@ -225,8 +225,8 @@ static bool is_open_byte(const struct diff_case *c, uint64_t address)
     }
 }
 
-/* May these two words of the same address differ?  NULL: one that did not change. */
-static bool is_open_word(const struct diff_case *c, const struct diff_word *a,
+/* May these two words at an address differ?  NULL: one that did not change. */
+static bool is_open_word(const struct diff_case *c, uint64_t at, const struct diff_word *a,
                          const struct diff_word *b)
 {
     bool has_open = false, has_closed = false;
@@ -234,7 +234,7 @@ static bool is_open_word(const struct diff_case *c, const struct diff_word *a,
 
     for (i = 0; i < 8; i++) {
         bool differs = !a || !b || (uint8_t)(a->value >> 8 * i) != (uint8_t)(b->value >> 8 * i);
-        bool is_open = is_open_byte(c, (a ? a : b)->at + i);
+        bool is_open = is_open_byte(c, at + i);
 
         has_open |= is_open;
         has_closed |= differs && !is_open;
@@ -251,7 +251,7 @@ static bool differs_memory(const struct diff_case *c, const struct diff_result *
         const struct diff_word *a = &n->words[i], *b = &s->words[j];
         bool has_a = a->at <= b->at, has_b = b->at <= a->at;
 
-        if (!is_open_word(c, has_a ? a : NULL, has_b ? b : NULL)) {
+        if (!is_open_word(c, has_a ? a->at : b->at, has_a ? a : NULL, has_b ? b : NULL)) {
             (void)snprintf(out, room, "memory: native %lx at %lx soft %lx at %lx", a->value, a->at,
                            b->value, b->at);
             return true;

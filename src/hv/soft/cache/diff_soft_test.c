@@ -13,8 +13,11 @@
 #define PHYS_DATA   UINT64_C(0x210000)
 #define PHYS_DEVICE UINT64_C(0xfe000000)
 #define LINE        64u
-#define RUN_S       1 /* of CPU time */
-#define STEPS_MAX   1000000u
+#define RUN_S       1 /* of CPU time; what is interpreted in this must not take */
+#define TRANSLATE_S                                                               \
+    30 /* more than this when it is translated: code that is written all the time \
+        */
+#define STEPS_MAX 1000000u
 
 struct diff_machine {
     struct soft_vm vm;
@@ -116,9 +119,22 @@ struct diff_machine *diff_machine_new(const char *tier, unsigned heat)
     return m;
 }
 
+static struct vcpu *volatile g_running; /* by diff_run_soft(), until the machine goes */
+
+static void unwatch(const struct vcpu *v)
+{
+    static const struct itimerval never;
+
+    if (g_running == v) {
+        (void)setitimer(ITIMER_VIRTUAL, &never, NULL);
+        g_running = NULL;
+    }
+}
+
 void diff_machine_free(struct diff_machine *m)
 {
     if (m) {
+        unwatch(m->vm.v);
         code_cache_fini(m->vm.v);
         soft_vm_fini(&m->vm);
         free(m);
@@ -268,7 +284,6 @@ static void take_case(struct diff_machine *m, const struct diff_case *c, struct 
 
 /* --- running --- */
 
-static struct vcpu *volatile g_running;
 static volatile sig_atomic_t g_is_late;
 
 static void on_late(int sig)
@@ -282,7 +297,7 @@ static void on_late(int sig)
 
 static void watch(struct vcpu *v)
 {
-    static const struct itimerval timer = {.it_value.tv_sec = RUN_S};
+    struct itimerval timer = {.it_value.tv_sec = v->emit ? TRANSLATE_S : RUN_S};
 
     g_running = v;
     g_is_late = 0;

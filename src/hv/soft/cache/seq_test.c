@@ -86,7 +86,8 @@ static bool fails(struct sequencer *s, const struct diff_case *c, const struct d
         return false;
     }
     find_last(s, c, &probe);
-    if (diff_differs_native(&probe, native, &s->interpreted, what, sizeof(what))) {
+    if (!diff_is_crowded(&s->interpreted) &&
+        diff_differs_native(&probe, native, &s->interpreted, what, sizeof(what))) {
         (void)snprintf(s->what, sizeof(s->what), "host and interpreter: %s", what);
         return !diff_meets(s->interpreter, c, is_foreign);
     }
