@@ -246,11 +246,8 @@ static int take_field(struct http1_request *request, const char *line, size_t le
 {
     char name[HTTP1_LINE_MAX + 1], value[HTTP1_LINE_MAX + 1], raw[HTTP1_LINE_MAX + 1];
     const char *colon = memchr(line, ':', len), *nul = memchr(line, 0, len);
-    size_t valid;
+    size_t valid = nul ? (size_t)(nul - line) : 0; /* a NUL ends what can be kept */
 
-    if (nul) {
-        valid = (size_t)(nul - line); /* a NUL ends what can be kept */
-    }
     if (nul || !is_utf8(line, len, &valid)) {
         return err_set(err, -EINVAL,
                        "Invalid header. Reason: Header contains invalid characters. Key: invalid "

@@ -19,6 +19,52 @@ static struct flags_use shift_use(const struct insn *insn)
                               true};
 }
 
+static bool leaves_alone(const struct insn *insn)
+{
+    switch (insn->op) {
+    case INSN_DIV: /* lower_div.c looks after them */
+    case INSN_IDIV:
+    case INSN_CLD:
+    case INSN_STD:
+    case INSN_CRC32:
+    case INSN_MOVBE:
+    case INSN_PDEP:
+    case INSN_PEXT:
+    case INSN_MULX:
+    case INSN_RORX:
+    case INSN_SARX:
+    case INSN_SHLX:
+    case INSN_SHRX:
+    case INSN_NOT:
+    case INSN_MOV:
+    case INSN_MOVZX:
+    case INSN_MOVSX:
+    case INSN_MOVSXD:
+    case INSN_MOVNTI:
+    case INSN_LEA:
+    case INSN_XCHG:
+    case INSN_BSWAP:
+    case INSN_CBW:
+    case INSN_CWD:
+    case INSN_PUSH:
+    case INSN_POP:
+    case INSN_LEAVE:
+    case INSN_NOP:
+    case INSN_LFENCE:
+    case INSN_MFENCE:
+    case INSN_SFENCE:
+    case INSN_PREFETCH:
+    case INSN_JMP:
+    case INSN_CALL:
+    case INSN_RET:
+    case INSN_JMP_IND:
+    case INSN_CALL_IND:
+    case INSN_LOOP:
+    case INSN_JRCXZ: return true;
+    default: return false;
+    }
+}
+
 static struct flags_use int_use(const struct insn *insn)
 {
     switch (insn->op) {
@@ -70,46 +116,7 @@ static struct flags_use int_use(const struct insn *insn)
     case INSN_BLSMSK:
     case INSN_BLSR:
     case INSN_SAHF: return (struct flags_use){MERGES_ALL, true};
-    case INSN_DIV: /* lower_div.c looks after them */
-    case INSN_IDIV:
-    case INSN_CLD:
-    case INSN_STD:
-    case INSN_CRC32:
-    case INSN_MOVBE:
-    case INSN_PDEP:
-    case INSN_PEXT:
-    case INSN_MULX:
-    case INSN_RORX:
-    case INSN_SARX:
-    case INSN_SHLX:
-    case INSN_SHRX:
-    case INSN_NOT:
-    case INSN_MOV:
-    case INSN_MOVZX:
-    case INSN_MOVSX:
-    case INSN_MOVSXD:
-    case INSN_MOVNTI:
-    case INSN_LEA:
-    case INSN_XCHG:
-    case INSN_BSWAP:
-    case INSN_CBW:
-    case INSN_CWD:
-    case INSN_PUSH:
-    case INSN_POP:
-    case INSN_LEAVE:
-    case INSN_NOP:
-    case INSN_LFENCE:
-    case INSN_MFENCE:
-    case INSN_SFENCE:
-    case INSN_PREFETCH:
-    case INSN_JMP:
-    case INSN_CALL:
-    case INSN_RET:
-    case INSN_JMP_IND:
-    case INSN_CALL_IND:
-    case INSN_LOOP:
-    case INSN_JRCXZ: return NEITHER;
-    default: return (struct flags_use){READS_ALL, false};
+    default: return leaves_alone(insn) ? NEITHER : (struct flags_use){READS_ALL, false};
     }
 }
 
