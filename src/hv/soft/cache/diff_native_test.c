@@ -245,9 +245,16 @@ static bool map_at(uint64_t at, size_t size, int prot)
 }
 
 /* Nothing but the case's is in the first 4 GiB: the vCPUs' code memory may be there. */
+#define LOW_FIRST UINT64_C(0x100000)
+#ifdef __SANITIZE_ADDRESS__
+#define LOW_END UINT64_C(0x7fff0000) /* the shadow of the address sanitizer begins behind it */
+#else
+#define LOW_END UINT64_C(0xfff00000)
+#endif
+
 static bool prepare_memory(const struct diff_batch *b)
 {
-    (void)munmap(memory(0x100000), 0xffe00000);
+    (void)munmap(memory(LOW_FIRST), LOW_END - LOW_FIRST);
     if (!map_at(DIFF_CODE, DIFF_CODE_BYTES, PROT_READ | PROT_WRITE | PROT_EXEC)) {
         return false;
     }
