@@ -13,11 +13,11 @@
 #define PHYS_DATA   UINT64_C(0x210000)
 #define PHYS_DEVICE UINT64_C(0xfe000000)
 #define LINE        64u
-#define RUN_S       1 /* of CPU time; what is interpreted in this must not take */
-#define TRANSLATE_S                                                               \
-    30 /* more than this when it is translated: code that is written all the time \
-        */
-#define STEPS_MAX 1000000u
+/* Seconds of CPU time: what ends in the first when it is interpreted must end in the second when it
+ * is translated, and verified, again in each round of a loop that writes its own code. */
+#define RUN_S       1
+#define TRANSLATE_S 30
+#define STEPS_MAX   1000000u
 
 struct diff_machine {
     struct soft_vm vm;
