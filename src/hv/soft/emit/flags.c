@@ -2,6 +2,7 @@
  *
  * Undefined flags are the host's, as in the interpreter. */
 #include "hv/soft/emit/emit_int.h"
+#include "hv/soft/ref/native_stub.h"
 
 #define WRITES  ((struct flags_use){READS_NONE, true})
 #define NEITHER ((struct flags_use){READS_NONE, false})
@@ -120,22 +121,6 @@ static struct flags_use int_use(const struct insn *insn)
     }
 }
 
-static struct flags_use simd_use(const struct insn *insn)
-{
-    switch (insn->op) {
-    case INSN_COMISS:
-    case INSN_COMISD:
-    case INSN_UCOMISS:
-    case INSN_UCOMISD:
-    case INSN_PTEST:
-    case INSN_PCMPESTRI:
-    case INSN_PCMPESTRM:
-    case INSN_PCMPISTRI:
-    case INSN_PCMPISTRM: return WRITES;
-    default: return NEITHER;
-    }
-}
-
 static struct flags_use system_use(const struct insn *insn)
 {
     switch (insn->op) {
@@ -166,7 +151,7 @@ struct flags_use emit_flags_use(const struct insn *insn)
 {
     switch ((enum insn_class)insn->klass) {
     case INSN_CLASS_INT: return int_use(insn);
-    case INSN_CLASS_SIMD: return simd_use(insn);
+    case INSN_CLASS_SIMD: return native_defines_flags(insn) ? WRITES : NEITHER;
     case INSN_CLASS_SYSTEM: return system_use(insn);
     case INSN_CLASS_STRING:
         if (insn->op == INSN_MOVS || insn->op == INSN_STOS || insn->op == INSN_LODS) {

@@ -86,7 +86,7 @@ static bool gpr_is_in_reg_field(const struct insn *insn)
                               insn->opcode == 0x50 || insn->opcode == 0xc5 || insn->opcode == 0xd7);
 }
 
-static bool defines_flags(const struct insn *insn)
+bool native_defines_flags(const struct insn *insn)
 {
     switch (insn->op) {
     case INSN_COMISS:
@@ -215,7 +215,7 @@ static void emit_stores(struct code *c, const struct insn *insn, const struct in
     if (uses_xmm0(insn)) {
         emit_xmm(c, true, 0);
     }
-    if (defines_flags(insn)) {
+    if (native_defines_flags(insn)) {
         stub_flags_out(c);
     }
 }
@@ -248,7 +248,7 @@ static void build_x87(struct code *c, const struct insn *insn)
     if (gpr && gpr == &insn->operand[0]) {
         stub_gpr(c, true, is_ax || gpr_is_in_reg_field(insn) ? GPR_RAX : GPR_RCX, gpr->reg);
     }
-    if (defines_flags(insn)) {
+    if (native_defines_flags(insn)) {
         stub_flags_out(c);
     }
     emit_fx(c, 0);
