@@ -33,7 +33,7 @@ KVM_BENCH = bench/engine.py --engine kvm --json $(O)/bench/kvm.json $(O) && benc
 bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 	@if $(HAS_KVM); then $(KVM_BENCH); else tests/nested/outer -t 1500 -- sh -c '$(KVM_BENCH)'; fi
 
-# The software engine beside qemu's TCG and this host, row by row (bench/soft.py): about ten minutes.
+# The software engine beside qemu's TCG and this host, row by row (bench/soft.py): a minute or two for each run.
 # A few rows in seconds, on what is built: bench/soft.py --quick --rows syscall,pagefault
 # SOFT_ARGS="--docs docs/performance.md" writes the page's tables and its chart.
 bench-soft:

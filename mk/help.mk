@@ -10,6 +10,6 @@ help:
 	@echo "make kernels  boot Debian 6.1 and 6.12, and a preemptible kernel full of checks, built once"
 	@echo "make lint     layering, form, static analysis (make lint-full: of the tests, too)"
 	@echo "make coverage which functions the tests call; fails at 85 % or below"
-	@echo "make bench-soft  the software engine beside qemu and the host: ten minutes"
+	@echo "make bench-soft  the software engine beside qemu and the host: minutes"
 	@echo "make format   clang-format everything"
 	@echo "make MODE=san / MODE=cov / CC=clang ... any of the above in another variant"

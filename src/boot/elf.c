@@ -4,7 +4,6 @@
 #include <elf.h>
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/file.h"

@@ -162,9 +162,9 @@ static int take_request_line(struct http1_request *request, const char *line, si
 
 /* --- header fields --- */
 
-static int bad_field(const char *reason, const char *name, const char *value, struct err *err)
+static int bad_value(const char *name, const char *value, struct err *err)
 {
-    return err_set(err, -EINVAL, "Invalid header. Reason: %s. Key:%s; Value:%s", reason, name,
+    return err_set(err, -EINVAL, "Invalid header. Reason: Invalid value. Key:%s; Value:%s", name,
                    value);
 }
 
@@ -177,8 +177,7 @@ static int take_length(struct http1_request *request, const char *value, const c
 
     /* a sign is not for str_to_u64(): the one that is allowed is plus */
     if (str_to_u64("", *value == '+' ? value + 1 : value, 0, UINT32_MAX, &n, &ignored) < 0) {
-        return err_set(err, -EINVAL,
-                       "Invalid header. Reason: Invalid value. Key:Content-Length; Value:%s", raw);
+        return bad_value("Content-Length", raw, err);
     }
     request->body_len = (size_t)n;
     return 0;
@@ -210,14 +209,14 @@ static int take_codings(const char *value, struct err *err)
         if (strncmp(item, "identity", 8) == 0) {
             identity = true;
             if (is_refused(params)) {
-                return bad_field("Invalid value", "Accept-Encoding", value, err);
+                return bad_value("Accept-Encoding", value, err);
             }
         } else if (item[0] == '*' && is_refused(params)) {
             star = true;
         }
         at += len + (at[len] == ',');
     }
-    return star && !identity ? bad_field("Invalid value", "Accept-Encoding", value, err) : 0;
+    return star && !identity ? bad_value("Accept-Encoding", value, err) : 0;
 }
 
 static void take_accept(struct http1_request *request, const char *value)
