@@ -13,8 +13,8 @@ test-programs: $(TEST_BINS) $(O)/test/vm
 unit/%: $(O)/test/%
 	$<
 
-# The software engine's random tests, long: ten million single instructions and a million sequences, about
-# ten minutes on two cores.
+# The software engine's random tests, long: ten million single instructions and a million sequences, on all
+# cores.
 .PHONY: test-engine-long
 test-engine-long: setup-test
 	@$(AGAIN) $(JOBS) all kernel $(O)/test/hv-soft-cache
