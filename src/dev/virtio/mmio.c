@@ -49,6 +49,7 @@ struct virtio_mmio {
     struct device base;
     struct device_ops ops; /* base's table: its kind is that of the wrapped device */
     struct virtio_dev *dev;
+    struct irq_line irq;
     /* Under dev->lock. */
     uint32_t device_features_sel;
     uint32_t driver_features_sel;
@@ -177,6 +178,13 @@ static void mmio_write(struct device *base, uint64_t offset, const void *data, u
     (void)pthread_mutex_unlock(&m->dev->lock);
 }
 
+/* The line is an edge: each cause pulses, the status says what for. */
+static void mmio_raise(void *transport, unsigned source)
+{
+    (void)source;
+    irq_pulse(&((struct virtio_mmio *)transport)->irq);
+}
+
 static void mmio_free(struct device *base)
 {
     struct virtio_mmio *m = base ? mmio_of(base) : NULL;
@@ -202,7 +210,9 @@ int virtio_mmio_new(struct virtio_dev *dev, const struct irq_line *irq, struct d
         .kind = dev->ops->kind, .read = mmio_read, .write = mmio_write, .free = mmio_free};
     m->base.ops = &m->ops;
     m->dev = dev;
-    dev->irq = *irq;
+    m->irq = *irq;
+    dev->raise = mmio_raise;
+    dev->transport = m;
     *ret_device = &m->base;
     return 0;
 }

@@ -54,13 +54,12 @@ void virtio_dev_fini(struct virtio_dev *dev)
     dev->ops = NULL;
 }
 
-/* The line is an edge: each cause pulses, the status says what for. */
-static void interrupt(struct virtio_dev *dev, uint32_t cause)
+static void interrupt(struct virtio_dev *dev, uint32_t cause, unsigned source)
 {
     /* release: what was pushed is visible to whoever reads the status; pairs with virtio_isr_get */
     __atomic_fetch_or(&dev->isr, cause, __ATOMIC_RELEASE);
-    if (dev->irq.pulse) {
-        irq_pulse(&dev->irq);
+    if (dev->raise) {
+        dev->raise(dev->transport, source);
     }
 }
 
@@ -79,7 +78,7 @@ void virtio_dev_signal(struct virtio_dev *dev, struct virtq *q)
     if (q->is_broken) {
         virtio_dev_needs_reset(dev);
     } else if (virtq_wants_interrupt(q)) {
-        interrupt(dev, VIRTIO_ISR_QUEUE);
+        interrupt(dev, VIRTIO_ISR_QUEUE, (unsigned)(q - dev->queues));
     }
 }
 
@@ -87,7 +86,7 @@ void virtio_dev_config_changed(struct virtio_dev *dev)
 {
     __atomic_fetch_add(&dev->config_generation, 1, __ATOMIC_RELEASE);
     if (virtio_status_get(dev) & VIRTIO_STATUS_DRIVER_OK) {
-        interrupt(dev, VIRTIO_ISR_CONFIG);
+        interrupt(dev, VIRTIO_ISR_CONFIG, VIRTIO_SOURCE_CONFIG);
     }
 }
 
@@ -97,6 +96,6 @@ void virtio_dev_needs_reset(struct virtio_dev *dev)
 
     /* 2.1.2: the driver hears of it only once it said DRIVER_OK */
     if ((before & VIRTIO_STATUS_DRIVER_OK) && !(before & VIRTIO_STATUS_NEEDS_RESET)) {
-        interrupt(dev, VIRTIO_ISR_CONFIG);
+        interrupt(dev, VIRTIO_ISR_CONFIG, VIRTIO_SOURCE_CONFIG);
     }
 }

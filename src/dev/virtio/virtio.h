@@ -20,7 +20,6 @@
 
 #include "base/bits.h"
 #include "base/err.h"
-#include "dev/bus/irq.h"
 #include "dev/virtio/queue.h"
 
 struct loop;
@@ -52,6 +51,9 @@ enum virtio_id {
 #define VIRTIO_STATUS_FAILED      128u
 
 #define VIRTIO_QUEUE_MAX 8
+
+/* Source of an interrupt that is about the configuration or the status, not about a queue. */
+#define VIRTIO_SOURCE_CONFIG VIRTIO_QUEUE_MAX
 
 struct virtio_ops {
     const char *kind; /* "virtio-fs" */
@@ -90,7 +92,10 @@ struct virtio_dev {
     uint32_t isr;               /* atomic: bit 0 used buffer, bit 1 configuration change */
     bool is_started;            /* changes on the loop, while a vCPU waits with the lock held */
     int notify_fd[VIRTIO_QUEUE_MAX]; /* eventfds that a doorbell may signal */
-    struct irq_line irq;
+    /* Interrupt the driver because of queue `source` or VIRTIO_SOURCE_CONFIG; any thread.  NULL:
+     * there is no driver. */
+    void (*raise)(void *transport, unsigned source);
+    void *transport;
 };
 
 /* Storage must be zeroed.  virtio_dev_fini() is right after a failure as well. */
