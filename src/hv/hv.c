@@ -73,9 +73,14 @@ int hv_msi(struct hv_vm *vm, uint64_t address, uint32_t data)
     return vm->ops->msi(vm, address, data);
 }
 
-int hv_doorbell(struct hv_vm *vm, gpa_t gpa, uint32_t match, int eventfd)
+int hv_doorbell_add(struct hv_vm *vm, const struct hv_doorbell *bell)
 {
-    return vm->ops->doorbell(vm, gpa, match, eventfd);
+    return vm->ops->doorbell_add(vm, bell);
+}
+
+int hv_doorbell_remove(struct hv_vm *vm, const struct hv_doorbell *bell)
+{
+    return vm->ops->doorbell_remove(vm, bell);
 }
 
 void cpu_state_reset(struct cpu_state *state)

@@ -11,7 +11,7 @@
  *
  * Threads: vcpu_run, vcpu_get, vcpu_set on the vCPU's own thread (get and set also from another
  * thread while no thread is in vcpu_run).  vcpu_kick, irq_set, irq_pulse, msi from any thread at
- * any time between new and free.  doorbell before the first vcpu_run.
+ * any time between new and free; so may doorbell_add and doorbell_remove.
  *
  * Errors: negative errno.  Guest misbehaviour is never an error of these functions: it is an exit.
  */
@@ -38,6 +38,15 @@ struct hv_client {
     void (*pio)(void *owner, uint16_t port, void *data, unsigned len, bool is_write);
     void (*mmio)(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write);
     void *owner;
+};
+
+/* Instead of calling client->mmio, signal `eventfd` when the guest writes `match`, `len` bytes
+ * wide, at gpa.  The descriptor stays the caller's. */
+struct hv_doorbell {
+    gpa_t gpa;
+    unsigned len; /* 2 or 4 */
+    uint32_t match;
+    int eventfd;
 };
 
 /* Why vcpu_run came back.  I/O and HLT never do: I/O goes through struct hv_client, a halted vCPU
@@ -89,9 +98,9 @@ struct hv_ops {
     int (*irq_pulse)(struct hv_vm *vm, unsigned line);
     /* A message-signalled interrupt (SDM volume 3, 11.11). */
     int (*msi)(struct hv_vm *vm, uint64_t address, uint32_t data);
-    /* Instead of calling client->mmio, signal `eventfd` when the guest writes the 32-bit value
-     * `match` at gpa.  The descriptor stays the caller's. */
-    int (*doorbell)(struct hv_vm *vm, gpa_t gpa, uint32_t match, int eventfd);
+    int (*doorbell_add)(struct hv_vm *vm, const struct hv_doorbell *bell);
+    /* The same bell again: after return its eventfd is not signalled any more.  -ENOENT. */
+    int (*doorbell_remove)(struct hv_vm *vm, const struct hv_doorbell *bell);
 };
 
 /* First member of every backend's struct: which backend this is. */
@@ -118,7 +127,8 @@ size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_count
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);
 int hv_irq_pulse(struct hv_vm *vm, unsigned line);
 int hv_msi(struct hv_vm *vm, uint64_t address, uint32_t data);
-int hv_doorbell(struct hv_vm *vm, gpa_t gpa, uint32_t match, int eventfd);
+int hv_doorbell_add(struct hv_vm *vm, const struct hv_doorbell *bell);
+int hv_doorbell_remove(struct hv_vm *vm, const struct hv_doorbell *bell);
 
 /* State at power-on of a 64-bit boot as Linux's boot protocol wants it
  * (Documentation/arch/x86/boot, "64-bit boot protocol") is made by boot/; this one is the reset

@@ -118,7 +118,12 @@ static int add_virtio(struct machine *m, struct virtio_dev *vdev, struct err *er
     }
     m->slots[m->slot_count++] = slot;
     for (unsigned q = 0; q < vdev->queue_count; q++) {
-        r = hv_doorbell(m->vm, GPA(slot.gpa + VIRTIO_MMIO_QUEUE_NOTIFY), q, vdev->notify_fd[q]);
+        struct hv_doorbell bell = {.gpa = GPA(slot.gpa + VIRTIO_MMIO_QUEUE_NOTIFY),
+                                   .len = 4,
+                                   .match = q,
+                                   .eventfd = vdev->notify_fd[q]};
+
+        r = hv_doorbell_add(m->vm, &bell);
         if (r < 0) {
             return err_set(err, r, "doorbell of %s: %s", vdev->ops->kind, strerror(-r));
         }

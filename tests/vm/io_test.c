@@ -130,11 +130,15 @@ TEST(vm, doorbell_takes_only_its_value_width_and_place)
     static const struct guest_access want[] = {WRITE(0xd0000050, 4, 2), WRITE(0xd0000050, 2, 3),
                                                WRITE(0xd0000054, 4, 3)};
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct hv_doorbell bell = {.gpa = GPA(0xd0000050), .len = 4, .match = 3, .eventfd = fd};
+    struct hv_doorbell gone = {.gpa = GPA(0xd0000050), .len = 4, .match = 2, .eventfd = fd};
     uint64_t count = 0;
     struct guest g;
 
     guest_init(&g, 1);
-    CHECK_INT(hv_doorbell(g.vm, GPA(0xd0000050), 3, fd), 0);
+    CHECK_INT(hv_doorbell_add(g.vm, &bell), 0);
+    CHECK_INT(hv_doorbell_add(g.vm, &gone), 0);
+    CHECK_INT(hv_doorbell_remove(g.vm, &gone), 0);
     GUEST_PUT(&g, CODE_AT, doorbell);
     state_long64(&g);
     CHECK_INT(guest_run(&g), HV_EXIT_KICKED);

@@ -39,13 +39,23 @@ int kvm_msi(struct hv_vm *hv, uint64_t address, uint32_t data)
     return r < 0 ? r : 0;
 }
 
-int kvm_doorbell(struct hv_vm *hv, gpa_t gpa, uint32_t match, int eventfd)
+static int ioeventfd(struct hv_vm *hv, const struct hv_doorbell *bell, uint32_t flags)
 {
-    struct kvm_ioeventfd bell = {.datamatch = match,
-                                 .addr = gpa.v,
-                                 .len = 4,
-                                 .fd = eventfd,
-                                 .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+    struct kvm_ioeventfd arg = {.datamatch = bell->match,
+                                .addr = bell->gpa.v,
+                                .len = bell->len,
+                                .fd = bell->eventfd,
+                                .flags = KVM_IOEVENTFD_FLAG_DATAMATCH | flags};
 
-    return kvm_ioctl_ptr(kvm_vm_of(hv)->fd, KVM_IOEVENTFD, &bell);
+    return kvm_ioctl_ptr(kvm_vm_of(hv)->fd, KVM_IOEVENTFD, &arg);
+}
+
+int kvm_doorbell_add(struct hv_vm *hv, const struct hv_doorbell *bell)
+{
+    return ioeventfd(hv, bell, 0);
+}
+
+int kvm_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell)
+{
+    return ioeventfd(hv, bell, KVM_IOEVENTFD_FLAG_DEASSIGN);
 }

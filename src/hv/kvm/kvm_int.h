@@ -79,4 +79,5 @@ int kvm_boot_msrs(struct kvm_vcpu *vcpu);
 int kvm_irq_set(struct hv_vm *hv, unsigned line, bool level);
 int kvm_irq_pulse(struct hv_vm *hv, unsigned line);
 int kvm_msi(struct hv_vm *hv, uint64_t address, uint32_t data);
-int kvm_doorbell(struct hv_vm *hv, gpa_t gpa, uint32_t match, int eventfd);
+int kvm_doorbell_add(struct hv_vm *hv, const struct hv_doorbell *bell);
+int kvm_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell);

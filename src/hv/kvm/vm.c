@@ -249,5 +249,6 @@ const struct hv_ops hv_kvm_ops = {
     .irq_set = kvm_irq_set,
     .irq_pulse = kvm_irq_pulse,
     .msi = kvm_msi,
-    .doorbell = kvm_doorbell,
+    .doorbell_add = kvm_doorbell_add,
+    .doorbell_remove = kvm_doorbell_remove,
 };

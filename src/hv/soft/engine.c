@@ -52,6 +52,7 @@ static void soft_vm_free(struct hv_vm *hv)
     struct soft_vm *vm = vm_of(hv);
 
     mem_watch_set(vm->mem, NULL, NULL);
+    soft_doorbells_fini(&vm->doorbells);
     intc_fini(&vm->intc);
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         if (vm->vcpu[i]) {
@@ -81,6 +82,7 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
     vm->client = config->client;
     vm->vcpu_count = config->vcpu_count;
     vm->count_runs = config->count_all;
+    soft_doorbells_init(&vm->doorbells);
     r = intc_init(&vm->intc, write_guest, vm, err);
     if (r == 0) {
         vm->cpuid = cpuid_model_new(config->vcpu_count, (uint32_t)(vm->intc.tsc.hz / 1000));
@@ -197,16 +199,14 @@ static int soft_msi(struct hv_vm *hv, uint64_t address, uint32_t data)
     return intc_msi(&vm_of(hv)->intc, address, data);
 }
 
-static int soft_doorbell(struct hv_vm *hv, gpa_t gpa, uint32_t match, int eventfd)
+static int soft_doorbell_add(struct hv_vm *hv, const struct hv_doorbell *bell)
 {
-    struct soft_vm *vm = vm_of(hv);
+    return soft_doorbells_add(&vm_of(hv)->doorbells, bell);
+}
 
-    if (vm->doorbell_count == SOFT_DOORBELL_MAX) {
-        return -ENOSPC;
-    }
-    vm->doorbell[vm->doorbell_count++] =
-        (struct soft_doorbell){.gpa = gpa.v, .match = match, .eventfd = eventfd};
-    return 0;
+static int soft_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell)
+{
+    return soft_doorbells_remove(&vm_of(hv)->doorbells, bell);
 }
 
 const struct hv_ops hv_soft_ops = {
@@ -226,5 +226,6 @@ const struct hv_ops hv_soft_ops = {
     .irq_set = soft_irq_set,
     .irq_pulse = soft_irq_pulse,
     .msi = soft_msi,
-    .doorbell = soft_doorbell,
+    .doorbell_add = soft_doorbell_add,
+    .doorbell_remove = soft_doorbell_remove,
 };

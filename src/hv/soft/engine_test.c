@@ -239,10 +239,16 @@ TEST(soft, doorbell_spares_the_callback)
 {
     struct guest g;
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct hv_doorbell bell = {.gpa = GPA(0xd0000050), .len = 4, .match = 3, .eventfd = fd};
+    struct hv_doorbell gone = {.gpa = GPA(0xd0000050), .len = 4, .match = 2, .eventfd = fd};
     uint64_t count = 0;
 
     guest_init(&g);
-    CHECK_INT(hv_doorbell(g.vm, GPA(0xd0000050), 3, fd), 0);
+    CHECK_INT(hv_doorbell_add(g.vm, &bell), 0);
+    CHECK_INT(hv_doorbell_add(g.vm, &bell), -EEXIST);
+    CHECK_INT(hv_doorbell_add(g.vm, &gone), 0);
+    CHECK_INT(hv_doorbell_remove(g.vm, &gone), 0);
+    CHECK_INT(hv_doorbell_remove(g.vm, &gone), -ENOENT);
     CODE(&g, 0xbb, 0x50, 0x00, 0x00, 0xd0,   /* mov ebx, d0000050h */
          0xc7, 0x03, 0x03, 0x00, 0x00, 0x00, /* mov dword [ebx], 3 */
          0xc7, 0x03, 0x03, 0x00, 0x00, 0x00, /* again */
@@ -723,6 +729,7 @@ TEST(soft, limits_are_said_in_words)
     struct hv_vm *vm = NULL;
     struct hv_vcpu *cpu = NULL;
     struct hv_config config;
+    struct hv_doorbell bell = {.gpa = GPA(0xd0000000), .len = 4};
 
     guest_init(&g);
     CHECK_INT(hv_soft_ops.probe(&err), 0);
@@ -732,8 +739,10 @@ TEST(soft, limits_are_said_in_words)
     CHECK_INT(hv_vcpu_new(g.vm, 0, &cpu, &err), -EINVAL);
     CHECK_INT(hv_vcpu_new(g.vm, 1, &cpu, &err), -EINVAL);
     for (unsigned i = 0; i < 256; i++) {
-        CHECK_INT(hv_doorbell(g.vm, GPA(0xd0000000), i, 0), 0);
+        bell.match = i;
+        CHECK_INT(hv_doorbell_add(g.vm, &bell), 0);
     }
-    CHECK_INT(hv_doorbell(g.vm, GPA(0xd0000000), 0, 0), -ENOSPC);
+    bell.match++;
+    CHECK_INT(hv_doorbell_add(g.vm, &bell), -ENOSPC);
     guest_fini(&g);
 }

@@ -30,26 +30,6 @@ static void platform_pio(struct vcpu *v, uint16_t port, void *data, unsigned len
     v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
 }
 
-static bool ring_doorbell(const struct soft_vm *vm, uint64_t gpa, const void *data, unsigned len)
-{
-    uint64_t one = 1;
-    uint32_t value;
-
-    if (len != sizeof(value)) {
-        return false;
-    }
-    memcpy(&value, data, sizeof(value));
-    for (unsigned i = 0; i < vm->doorbell_count; i++) {
-        const struct soft_doorbell *bell = &vm->doorbell[i];
-
-        if (bell->gpa == gpa && bell->match == value) {
-            (void)!write(bell->eventfd, &one, sizeof(one)); /* EAGAIN: already rung */
-            return true;
-        }
-    }
-    return false;
-}
-
 static void platform_mmio(struct vcpu *v, gpa_t gpa, void *data, unsigned len, bool is_write)
 {
     struct soft_vcpu *s = soft_vcpu_of(v);
@@ -67,7 +47,7 @@ static void platform_mmio(struct vcpu *v, gpa_t gpa, void *data, unsigned len, b
         } else {
             intc_ioapic_read(&vm->intc, gpa.v - IOAPIC_BASE, data, len);
         }
-    } else if (!is_write || !ring_doorbell(vm, gpa.v, data, len)) {
+    } else if (!is_write || !soft_doorbells_ring(&vm->doorbells, gpa, data, len)) {
         vm->client->mmio(vm->client->owner, gpa, data, len, is_write);
         v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
     }

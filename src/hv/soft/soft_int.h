@@ -12,15 +12,8 @@
 #include "base/bits.h"
 #include "hv/hv.h"
 #include "hv/soft/cpu/vcpu.h"
+#include "hv/soft/doorbell.h"
 #include "hv/soft/intc/lapic.h"
-
-#define SOFT_DOORBELL_MAX 256u
-
-struct soft_doorbell {
-    uint64_t gpa;
-    uint32_t match;
-    int eventfd;
-};
 
 struct soft_vm {
     struct hv_vm hv;
@@ -31,9 +24,7 @@ struct soft_vm {
     struct cpuid_model *cpuid;
     struct intc intc;
     struct soft_vcpu *vcpu[HV_VCPU_MAX];
-    /* Fixed before the first vcpu_run. */
-    unsigned doorbell_count;
-    struct soft_doorbell doorbell[SOFT_DOORBELL_MAX];
+    struct soft_doorbells doorbells;
 };
 
 /* What others did to pages with decoded code, until the vCPU looks (POLL_SMC); len 0: they began to
