@@ -44,12 +44,13 @@ static int read_range(int fd, uint64_t offset, uint64_t len, struct buf *out)
     return r;
 }
 
-static int open_file(const char *path, struct opening *o, struct err *err)
+/* Takes `fd` over. */
+static int open_file(int fd, struct opening *o, struct err *err)
 {
     struct stat st;
     ssize_t got;
 
-    o->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    o->fd = fd;
     if (o->fd < 0) {
         return err_set(err, -errno, "%s", strerror(errno));
     }
@@ -231,20 +232,24 @@ static int check_place(const struct kernel *k, struct err *err)
     return 0;
 }
 
-int kernel_open(const char *path, const char *cache_dir, struct kernel **ret_kernel,
-                struct err *err)
+static int open_kernel(int fd, const char *path, const char *cache_dir, struct kernel **ret_kernel,
+                       struct err *err)
 {
     struct kernel *k = calloc(1, sizeof(*k));
     struct opening o = {.fd = -1};
     int r;
 
     if (!k) {
+        auto_close(&fd);
         return err_set(err, -ENOMEM, "kernel '%s': out of memory", path);
     }
     k->fd = -1;
     k->packing = "none";
     k->path = strdup(path);
-    r = k->path ? open_file(path, &o, err) : err_set(err, -ENOMEM, "out of memory");
+    r = open_file(fd, &o, err);
+    if (r == 0 && !k->path) {
+        r = err_set(err, -ENOMEM, "out of memory");
+    }
     if (r == 0) {
         r = open_any(k, &o, cache_dir, err);
     }
@@ -258,6 +263,19 @@ int kernel_open(const char *path, const char *cache_dir, struct kernel **ret_ker
     }
     *ret_kernel = k;
     return 0;
+}
+
+int kernel_open(const char *path, const char *cache_dir, struct kernel **ret_kernel,
+                struct err *err)
+{
+    return open_kernel(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK), path, cache_dir, ret_kernel,
+                       err);
+}
+
+int kernel_open_fd(int fd, const char *path, const char *cache_dir, struct kernel **ret_kernel,
+                   struct err *err)
+{
+    return open_kernel(fcntl(fd, F_DUPFD_CLOEXEC, 3), path, cache_dir, ret_kernel, err);
 }
 
 void kernel_close(struct kernel *kernel)

@@ -33,6 +33,9 @@ struct kernel {
 /* Read, unpack and check.  `cache_dir` is made if it is missing; NULL: no cache. */
 int kernel_open(const char *path, const char *cache_dir, struct kernel **ret_kernel,
                 struct err *err);
+/* The same of a file that is open already and stays the caller's; `path` names it in errors. */
+int kernel_open_fd(int fd, const char *path, const char *cache_dir, struct kernel **ret_kernel,
+                   struct err *err);
 void kernel_close(struct kernel *kernel);
 
 /* Copy the segments to their physical addresses.  -ENOSPC when they do not fit into memory.  The

@@ -1,7 +1,7 @@
 /* resource.h — the resources of a microVM as its REST interface knows them, as plain data.
  *
  * One struct for each resource, named by its word in the interface (docs/api-compat.md).  The API
- * and the configuration file fill them (api/), microvm/ checks and keeps them.  Strings are
+ * and the configuration file fill them (api/), vmm/ checks and keeps them.  Strings are
  * allocated and belong to the struct; NULL means absent.
  */
 #pragma once
@@ -9,6 +9,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "codec/json_in.h"
 
 /* A bucket with size or refill_time 0 does not limit. */
 struct resource_bucket {
@@ -112,8 +114,124 @@ struct resource_memory {
     uint64_t slot_size_mib;
 };
 
+/* What a memory device has: GET /hotplug/memory. */
+struct resource_memory_status {
+    struct resource_memory config;
+    uint64_t plugged_size_mib;
+    uint64_t requested_size_mib;
+};
+
 struct resource_serial {
     char *serial_out_path;
     struct resource_bucket rate_limiter;
     bool has_rate_limiter;
 };
+
+enum resource_log_level {
+    LOG_LEVEL_OFF,
+    LOG_LEVEL_ERROR,
+    LOG_LEVEL_WARN,
+    LOG_LEVEL_INFO,
+    LOG_LEVEL_DEBUG,
+    LOG_LEVEL_TRACE
+};
+
+struct resource_logger {
+    char *log_path;
+    char *level; /* one of the names, any case; NULL: Info */
+    bool show_level, has_show_level;
+    bool show_log_origin, has_show_log_origin;
+    char *module;
+};
+
+struct resource_metrics {
+    char *metrics_path;
+    bool emit_id;
+    struct json_list properties; /* of struct json_pair */
+};
+
+enum resource_mmds_version { MMDS_V1, MMDS_V2 };
+
+struct resource_mmds_config {
+    struct json_list network_interfaces; /* of char * */
+    int version;                         /* enum resource_mmds_version */
+    char *ipv4_address;                  /* NULL: 169.254.169.254 */
+    bool imds_compat;
+};
+
+/* A custom CPU template, as text; NULL: none. */
+struct resource_cpu {
+    char *json;
+};
+
+enum resource_snapshot_type { SNAPSHOT_FULL, SNAPSHOT_DIFF };
+
+struct resource_snapshot_create {
+    char *snapshot_path;
+    char *mem_file_path;
+    int snapshot_type; /* enum resource_snapshot_type */
+};
+
+enum resource_backend_type { BACKEND_FILE, BACKEND_UFFD };
+
+struct resource_mem_backend {
+    char *backend_path;
+    int backend_type; /* enum resource_backend_type */
+};
+
+struct resource_net_override {
+    char *iface_id;
+    char *host_dev_name;
+};
+
+struct resource_vsock_override {
+    char *uds_path;
+};
+
+/* `huge_pages` of a load: as in the snapshot, or one of enum resource_pages + 1. */
+#define SNAPSHOT_PAGES_SAME 0
+
+struct resource_snapshot_load {
+    char *snapshot_path;
+    char *mem_file_path; /* deprecated */
+    struct resource_mem_backend mem_backend;
+    bool has_mem_backend;
+    bool track_dirty_pages;
+    bool enable_diff_snapshots; /* deprecated */
+    bool resume_vm;
+    struct json_list network_overrides; /* of struct resource_net_override */
+    struct resource_vsock_override vsock_override;
+    bool has_vsock_override;
+    bool clock_realtime;
+    int huge_pages;
+};
+
+struct resource_balloon_stats {
+    uint64_t target_pages, actual_pages, target_mib, actual_mib;
+    uint64_t values[16]; /* by tag (virtio 1.2, 5.5.6.3) */
+    uint32_t present;    /* bits of those that the guest has reported */
+};
+
+struct resource_hinting {
+    uint32_t host_cmd;
+    uint32_t guest_cmd;
+    bool has_guest_cmd;
+};
+
+/* Free what a resource holds and zero it. */
+void resource_boot_fini(struct resource_boot *boot);
+void resource_drive_fini(struct resource_drive *drive);
+void resource_net_fini(struct resource_net *net);
+void resource_vsock_fini(struct resource_vsock *vsock);
+void resource_pmem_fini(struct resource_pmem *pmem);
+void resource_serial_fini(struct resource_serial *serial);
+void resource_mmds_config_fini(struct resource_mmds_config *config);
+void resource_cpu_fini(struct resource_cpu *cpu);
+
+/* *to becomes *from, which is left empty; what *to held is freed. */
+#define RESOURCE_TAKE(kind, to, from)          \
+    do {                                       \
+        resource_##kind##_fini(to);            \
+        *(to) = *(from);                       \
+        *(from) = (struct resource_##kind){0}; \
+    } while (0)

@@ -36,8 +36,10 @@ struct vm_config {
     unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
     uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
     const char *kernel;    /* file: bzImage or ELF */
+    int kernel_fd;         /* the same, opened and the caller's; 0: open `kernel` */
     const char *cache_dir; /* for unpacked kernels; NULL: none */
     const char *cmdline;
+    bool tells_devices; /* add `pci=off`, root and virtio-mmio devices to the command line */
     const void *initrd; /* composed archive; NULL: none */
     size_t initrd_len;
     unsigned share_count;

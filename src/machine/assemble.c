@@ -68,7 +68,7 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
                                .kernel = kernel,
                                .initrd = &initrd,
                                .initrd_count = config->initrd ? 1 : 0,
-                               .cmdline = config->cmdline,
+                               .cmdline = buf_str(&m->cmdline),
                                .acpi = &acpi};
     AUTO_FREE struct cpu_state *state = malloc(sizeof(*state));
     int r;
@@ -91,12 +91,17 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
 static int add_boot(struct machine *m, const struct vm_config *config, struct err *err)
 {
     struct kernel *kernel = NULL;
-    int r = kernel_open(config->kernel, config->cache_dir, &kernel, err);
+    int r = config->kernel_fd
+                ? kernel_open_fd(config->kernel_fd, config->kernel, config->cache_dir, &kernel, err)
+                : kernel_open(config->kernel, config->cache_dir, &kernel, err);
 
     if (r == 0) {
-        r = load_kernel(m, config, kernel, err);
-        kernel_close(kernel);
+        r = machine_cmdline_end(m, err);
     }
+    if (r == 0) {
+        r = load_kernel(m, config, kernel, err);
+    }
+    kernel_close(kernel);
     return r;
 }
 
@@ -117,6 +122,9 @@ static int build(struct machine *m, const struct vm_config *config, const struct
     }
     if (r == 0) {
         r = add_cpus(m, err);
+    }
+    if (r == 0) {
+        r = machine_cmdline_begin(m, config, err);
     }
     if (r == 0) {
         r = machine_add_devices(m, config, console, err);
@@ -179,6 +187,7 @@ void machine_free(struct machine *m)
     }
     hv_vm_free(m->vm);
     mem_map_free(m->mem);
+    buf_fini(&m->cmdline);
     if (m->end_fd >= 0) {
         (void)close(m->end_fd);
     }

@@ -1,5 +1,6 @@
 /* devices.c — every device of the machine, placed. */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -84,7 +85,7 @@ static int add_chips(struct machine *m, const struct tty_port *console, struct e
     return r;
 }
 
-static int add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
+int machine_add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
 {
     int r = loop_new(&m->loops[m->loop_count], err);
 
@@ -94,29 +95,37 @@ static int add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
     return r;
 }
 
-/* Give a virtio device its window, its interrupt and its doorbells. */
-static int add_virtio(struct machine *m, struct virtio_dev *vdev, struct err *err)
+int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *id, struct err *err)
 {
     unsigned n = m->slot_count;
     struct machine_slot slot = {.gpa = LAYOUT_VIRTIO_START + n * LAYOUT_VIRTIO_STRIDE,
-                                .irq = LAYOUT_VIRTIO_IRQ + n};
+                                .irq = LAYOUT_VIRTIO_IRQ + n,
+                                .vdev = vdev,
+                                .id = strdup(id)};
     struct irq_line irq = irq_of(m, slot.irq);
     struct device *dev = NULL;
     int r;
 
     if (n == LAYOUT_VIRTIO_MAX) {
         vdev->ops->free(vdev);
-        return err_set(err, -ENOSPC, "more than %u virtio devices", LAYOUT_VIRTIO_MAX);
+        free(slot.id);
+        return err_set(err, -ENOSPC,
+                       "Could not allocate GSI: The requested resource is not available.");
     }
+    m->slots[m->slot_count++] = slot;
     r = virtio_mmio_new(vdev, &irq, &dev, err);
     if (r < 0) {
         return r;
     }
     r = place(m, &m->mmio, slot.gpa, LAYOUT_VIRTIO_STRIDE, dev, err);
+    if (r == 0) {
+        r = slot.id ? machine_cmdline_add(m, err, "virtio_mmio.device=4K@0x%llx:%u",
+                                          (unsigned long long)slot.gpa, slot.irq)
+                    : err_set(err, -ENOMEM, "device: out of memory");
+    }
     if (r < 0) {
         return r;
     }
-    m->slots[m->slot_count++] = slot;
     for (unsigned q = 0; q < vdev->queue_count; q++) {
         struct hv_doorbell bell = {.gpa = GPA(slot.gpa + VIRTIO_MMIO_QUEUE_NOTIFY),
                                    .len = 4,
@@ -131,6 +140,18 @@ static int add_virtio(struct machine *m, struct virtio_dev *vdev, struct err *er
     return 0;
 }
 
+struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind, const char *id)
+{
+    for (unsigned i = 0; i < m->slot_count; i++) {
+        const struct machine_slot *slot = &m->slots[i];
+
+        if (strcmp(slot->vdev->ops->kind, kind) == 0 && strcmp(slot->id, id) == 0) {
+            return slot->vdev;
+        }
+    }
+    return NULL;
+}
+
 static int add_share(struct machine *m, const struct config_share *share, struct err *err)
 {
     struct virtio_fs_config fs = {.tag = share->tag,
@@ -143,7 +164,7 @@ static int add_share(struct machine *m, const struct config_share *share, struct
     struct virtio_dev *vdev = NULL;
     struct loop *loop = NULL;
     /* A loop of its own: one share's slow disk holds up nobody else. */
-    int r = add_loop(m, &loop, err);
+    int r = machine_add_loop(m, &loop, err);
 
     if (r == 0) {
         r = tree_dir_new(&dir, &fs.tree, err);
@@ -151,7 +172,8 @@ static int add_share(struct machine *m, const struct config_share *share, struct
     if (r == 0) {
         r = virtio_fs_new(&fs, m->mem, loop, &vdev, err);
     }
-    return r < 0 ? err_wrap(err, r, "share '%s'", share->path) : add_virtio(m, vdev, err);
+    return r < 0 ? err_wrap(err, r, "share '%s'", share->path)
+                 : machine_add_virtio(m, vdev, share->tag, err);
 }
 
 static int add_vsock(struct machine *m, const struct vm_config *config, struct loop *loop,
@@ -164,9 +186,11 @@ static int add_vsock(struct machine *m, const struct vm_config *config, struct l
     if (r == 0) {
         r = vsock_new(m->mem, loop, config->vsock_cid, port, &vdev, err);
     }
-    return r < 0 ? r : add_virtio(m, vdev, err);
+    return r < 0 ? r : machine_add_virtio(m, vdev, "", err);
 }
 
+/* The order in which virtio devices are attached decides what the guest calls them, and clients
+ * know it: balloon, drives (the root first), network interfaces, pmem, vsock, entropy, memory. */
 int machine_add_devices(struct machine *m, const struct vm_config *config,
                         const struct tty_port *console, struct err *err)
 {
@@ -177,13 +201,13 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
     m->power = (struct power_port){.poweroff = on_poweroff, .reset = on_reset, .owner = m};
     r = add_chips(m, console, err);
     if (r == 0) {
-        r = add_loop(m, &loop, err);
+        r = machine_add_loop(m, &loop, err);
     }
     if (r == 0) {
         r = rng_new(m->mem, loop, &vdev, err);
     }
     if (r == 0) {
-        r = add_virtio(m, vdev, err);
+        r = machine_add_virtio(m, vdev, "", err);
     }
     if (r == 0 && config->vsock_path) {
         r = add_vsock(m, config, loop, err);
@@ -198,5 +222,8 @@ void machine_free_devices(struct machine *m)
 {
     while (m->device_count > 0) {
         device_free(m->devices[--m->device_count]);
+    }
+    while (m->slot_count > 0) {
+        free(m->slots[--m->slot_count].id);
     }
 }

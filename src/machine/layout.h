@@ -2,7 +2,8 @@
  *
  *   0           .. 3 GiB         RAM (less if the guest has less)
  *   3 GiB       .. 4 GiB         gap for devices, below the APICs where every PC has one
- *     0xd0000000 + n * 4 KiB       virtio-mmio device n
+ *     0xc0000000                   boot timer
+ *     0xc0001000 + n * 4 KiB       virtio-mmio device n
  *     0xfec00000                   I/O APIC (hv)
  *     0xfee00000                   local APICs (hv)
  *   4 GiB       ..               the rest of RAM
@@ -16,8 +17,9 @@
 #define LAYOUT_RAM_LOW_MAX    (3 * GIB)
 #define LAYOUT_RAM_HIGH_START (4 * GIB)
 
-/* A page each, so that a guest could map one without seeing the next. */
-#define LAYOUT_VIRTIO_START  UINT64_C(0xd0000000)
+/* A page each, so that a guest could map one without seeing the next; where Firecracker has them,
+ * so that its guests and command lines fit. */
+#define LAYOUT_VIRTIO_START  UINT64_C(0xc0001000)
 #define LAYOUT_VIRTIO_STRIDE UINT64_C(0x1000)
 #define LAYOUT_VIRTIO_MAX    19u
 /* Lines 0 to 4 belong to what a PC has there (timer, keyboard, cascade, COM2, COM1). */

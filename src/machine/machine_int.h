@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/buf.h"
 #include "dev/bus/bus.h"
 #include "dev/bus/irq.h"
 #include "dev/port/power_port.h"
@@ -30,6 +31,8 @@ struct machine_vcpu {
 struct machine_slot {
     uint64_t gpa;
     unsigned irq;
+    struct virtio_dev *vdev; /* owned by its transport */
+    char *id;                /* the resource's; "" where there is only one of the kind */
 };
 
 struct machine {
@@ -48,6 +51,9 @@ struct machine {
     struct loop *loops[MACHINE_LOOP_MAX]; /* [0] is the I/O thread, one more for each share */
     unsigned loop_count;
     struct power_port power;
+    struct buf cmdline;    /* the kernel's, grows with the devices */
+    const char *init_args; /* what comes behind it: " -- ..." of config->cmdline, or "" */
+    bool tells_devices;
 
     _Atomic int end;       /* enum machine_end; set once */
     _Atomic bool panicked; /* seen on the console */
@@ -62,6 +68,22 @@ void machine_finish(struct machine *machine, enum machine_end end);
 int machine_add_devices(struct machine *machine, const struct vm_config *config,
                         const struct tty_port *console, struct err *err);
 void machine_free_devices(struct machine *machine);
+/* Take a virtio device into ownership: give it the lowest free window and its interrupt, bind its
+ * doorbells, tell the kernel.  `id` is copied. */
+int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, const char *id,
+                       struct err *err);
+/* The device of this kind (virtio_ops.kind) and id; NULL: none. */
+struct virtio_dev *machine_find_virtio(const struct machine *machine, const char *kind,
+                                       const char *id);
+/* A further loop with a thread of its own. */
+int machine_add_loop(struct machine *machine, struct loop **ret_loop, struct err *err);
+
+/* cmdline.c: the command line begins, grows and ends. */
+int machine_cmdline_begin(struct machine *machine, const struct vm_config *config, struct err *err);
+/* One more word, if config->tells_devices. */
+int machine_cmdline_add(struct machine *machine, struct err *err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+int machine_cmdline_end(struct machine *machine, struct err *err);
 
 /* vcpu.c */
 int machine_start_vcpus(struct machine *machine, struct err *err);

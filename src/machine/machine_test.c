@@ -128,13 +128,13 @@ TEST(machine, code_outside_memory_breaks_the_machine_and_says_why)
     struct err err = {0};
     struct pollfd end = {.events = POLLIN};
 
-    /* mov eax, 0d0000000h; jmp rax: into the window of a device */
-    CHECK_OK(build(&rig, "\xb8\x00\x00\x00\xd0\xff\xe0", 7, &err), &err);
+    /* mov eax, 0c0001000h; jmp rax: into the window of a device */
+    CHECK_OK(build(&rig, "\xb8\x00\x10\x00\xc0\xff\xe0", 7, &err), &err);
     CHECK_OK(machine_start(g_machine, &err), &err);
     end.fd = machine_end_fd(g_machine);
     CHECK_INT(poll(&end, 1, 20000), 1);
     CHECK_INT(machine_end(g_machine), MACHINE_BROKEN);
-    CHECK_HAS(machine_why(g_machine), "0xd0000000");
+    CHECK_HAS(machine_why(g_machine), "0xc0001000");
     tear_down(&rig);
 }
 

@@ -1,0 +1,154 @@
+/* do_start.c — from resources to a running machine. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "host/console.h"
+#include "io/loop.h"
+#include "vmm/microvm_int.h"
+
+/* When boot-source has no boot_args. */
+#define DEFAULT_ARGS                                                     \
+    "reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux " \
+    "i8042.dumbkbd swiotlb=noforce"
+
+static int read_initrd(struct microvm *vm, struct start_plan *plan, struct err *err)
+{
+    struct stat st;
+    int r;
+
+    if (vm->initrd_fd < 0) {
+        return 0;
+    }
+    if (fstat(vm->initrd_fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        return err_set(err, -EINVAL, "Error with initrd initialization: not a regular file");
+    }
+    if ((uint64_t)st.st_size > plan->config.mem_bytes) {
+        return err_set(err, -ENOSPC,
+                       "Error with initrd initialization: Failed to load initrd due to an invalid "
+                       "image: larger than the memory");
+    }
+    if (buf_reserve(&plan->initrd, (size_t)st.st_size) == NULL) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    r = file_read_at(vm->initrd_fd, 0, plan->initrd.data, (size_t)st.st_size);
+    if (r < 0) {
+        return err_set(err, r, "Error with initrd initialization: it cannot be read");
+    }
+    plan->config.initrd = plan->initrd.data;
+    plan->config.initrd_len = plan->initrd.len = (size_t)st.st_size;
+    return 0;
+}
+
+/* Hosts objects that were opened when their resources were configured, to the machine.  One line
+ * for each kind of device, in no particular order: machine/devices.c attaches them. */
+static void lend_devices(struct microvm *vm, struct vm_config *config)
+{
+    (void)vm;
+    (void)config;
+}
+
+int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err)
+{
+    const struct microvm_resources *res = &vm->resources;
+
+    *plan = (struct start_plan){0};
+    plan->config = (struct vm_config){
+        .engine = vm->options.engine,
+        .vcpu_count = res->machine.vcpu_count,
+        .mem_bytes = res->machine.mem_size_mib * MIB,
+        .kernel = res->boot.kernel_image_path,
+        .kernel_fd = vm->kernel_fd,
+        .cmdline = res->boot.boot_args ? res->boot.boot_args : DEFAULT_ARGS,
+        .tells_devices = true,
+    };
+    if (res->machine.mem_size_mib > CONFIG_MEM_MAX_BYTES / MIB) {
+        return err_set(err, -ENOMEM, "memory %llu MiB: must be at most 512 GiB",
+                       (unsigned long long)res->machine.mem_size_mib);
+    }
+    lend_devices(vm, &plan->config);
+    return read_initrd(vm, plan, err);
+}
+
+void start_plan_fini(struct start_plan *plan)
+{
+    buf_fini(&plan->initrd);
+}
+
+/* How the process ends with its machine: what a guest asks for is a success. */
+static void on_end(void *owner, int fd, uint32_t events)
+{
+    struct microvm *vm = owner;
+    enum machine_end end = machine_end(vm->machine);
+
+    (void)fd;
+    (void)events;
+    if (end == MACHINE_BROKEN) {
+        log_error("%s", machine_why(vm->machine));
+    } else if (end == MACHINE_TRIPLE_FAULT) {
+        log_error("Unexpected exit reason on vcpu run: Shutdown");
+    }
+    microvm_exit(vm, end == MACHINE_BROKEN || end == MACHINE_TRIPLE_FAULT);
+    loop_stop(vm->options.loop);
+}
+
+int microvm_build(struct microvm *vm, const struct start_plan *plan, struct err *err)
+{
+    struct console_config console = {.log_fd = -1, .echo_fd = STDOUT_FILENO};
+    int r = console_new(&console, &vm->console, err);
+
+    if (r == 0) {
+        r = machine_new(&plan->config, console_port(vm->console), &vm->machine, err);
+    }
+    if (r == 0 && vm->options.loop) {
+        r = loop_add_fd(vm->options.loop, machine_end_fd(vm->machine), EPOLLIN, on_end, vm);
+        if (r < 0) {
+            (void)err_set(err, r, "watch the machine: error %d", r);
+        }
+    }
+    if (r < 0) {
+        microvm_unbuild(vm);
+    }
+    return r;
+}
+
+void microvm_unbuild(struct microvm *vm)
+{
+    if (vm->machine && vm->options.loop) {
+        loop_del_fd(vm->options.loop, machine_end_fd(vm->machine));
+    }
+    machine_free(vm->machine);
+    vm->machine = NULL;
+    console_free(vm->console);
+    vm->console = NULL;
+}
+
+int do_start(struct microvm *vm, const struct action *action, struct err *err)
+{
+    struct start_plan plan;
+    int r;
+
+    (void)action;
+    if (!vm->resources.has_boot) {
+        return err_set(err, -ENOENT, "Cannot start microvm without kernel configuration.");
+    }
+    r = start_plan_fill(vm, &plan, err);
+    if (r == 0) {
+        r = microvm_build(vm, &plan, err);
+    }
+    start_plan_fini(&plan);
+    if (r == 0) {
+        r = machine_start(vm->machine, err);
+        if (r < 0) {
+            microvm_unbuild(vm);
+        }
+    }
+    if (r == 0) {
+        vm->state = MICROVM_RUNNING;
+    }
+    return r;
+}

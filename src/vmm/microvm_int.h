@@ -1,0 +1,118 @@
+/* microvm_int.h — what the files that do actions (do_<resource>.c) share.
+ *
+ * A handler checks and keeps, or does.  Its failure is a sentence without the prefix, which
+ * microvm_do() puts in front; microvm_fault() makes one that stands alone.  Host objects (a disk's
+ * file, a TAP, a vsock's socket) belong to struct microvm; the machine's devices borrow them from
+ * its start on, so machine_free() comes before theirs.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "machine/machine.h"
+#include "vmm/microvm.h"
+
+struct console;
+
+struct microvm {
+    struct microvm_options options;
+    enum microvm_state state;
+    bool blocks_load;     /* something was tried after which no snapshot can be loaded */
+    bool has_whole_fault; /* the text of the failure is complete: no prefix */
+    int exit_code;        /* -1 while it goes on */
+    struct microvm_resources resources;
+    struct machine *machine; /* NULL before the start */
+
+    /* do_boot.c */
+    int kernel_fd; /* -1: none */
+    int initrd_fd;
+
+    /* do_start.c */
+    struct console *console;
+};
+
+typedef int (*microvm_fn)(struct microvm *vm, const struct action *action, struct err *err);
+
+/* A failure whose text is complete.  Returns `code`. */
+int microvm_fault(struct microvm *vm, struct err *err, int code, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The process is to end with this code once the action is answered. */
+void microvm_exit(struct microvm *vm, int code);
+
+/* Refuses: nobody does this action yet. */
+int do_missing(struct microvm *vm, const struct action *action, struct err *err);
+/* For what only reads microvm_resources(). */
+int do_nothing(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_machine(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_machine(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_boot(struct microvm *vm, const struct action *action, struct err *err);
+void microvm_boot_fini(struct microvm *vm);
+
+int do_put_cpu(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_drive(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_drive(struct microvm *vm, const struct action *action, struct err *err);
+int do_delete_drive(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_net(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_net(struct microvm *vm, const struct action *action, struct err *err);
+int do_delete_net(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_pmem(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_pmem(struct microvm *vm, const struct action *action, struct err *err);
+int do_delete_pmem(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_balloon(struct microvm *vm, const struct action *action, struct err *err);
+int do_get_balloon(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_balloon(struct microvm *vm, const struct action *action, struct err *err);
+int do_get_balloon_stats(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_balloon_stats(struct microvm *vm, const struct action *action, struct err *err);
+int do_start_hinting(struct microvm *vm, const struct action *action, struct err *err);
+int do_stop_hinting(struct microvm *vm, const struct action *action, struct err *err);
+int do_get_hinting(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_vsock(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_entropy(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_serial(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_logger(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_metrics(struct microvm *vm, const struct action *action, struct err *err);
+int do_flush_metrics(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_mmds(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_mmds(struct microvm *vm, const struct action *action, struct err *err);
+int do_get_mmds(struct microvm *vm, const struct action *action, struct err *err);
+int do_put_mmds_config(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_put_memory(struct microvm *vm, const struct action *action, struct err *err);
+int do_patch_memory(struct microvm *vm, const struct action *action, struct err *err);
+int do_get_memory(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_start(struct microvm *vm, const struct action *action, struct err *err);
+int do_send_ctrl_alt_del(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_patch_vm(struct microvm *vm, const struct action *action, struct err *err);
+
+int do_create_snapshot(struct microvm *vm, const struct action *action, struct err *err);
+int do_load_snapshot(struct microvm *vm, const struct action *action, struct err *err);
+
+/* --- do_start.c, also for a machine that comes from a snapshot --- */
+
+/* A machine's configuration and what it points to. */
+struct start_plan {
+    struct vm_config config;
+    struct buf initrd;
+};
+
+/* From the resources to what machine_new() takes; the host objects are lent. */
+int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err);
+void start_plan_fini(struct start_plan *plan);
+/* The console, machine_new() and a watch for its end; nothing runs yet.  A failure leaves nothing
+ * behind. */
+int microvm_build(struct microvm *vm, const struct start_plan *plan, struct err *err);
+/* Back to before microvm_build(); host objects stay for a retry. */
+void microvm_unbuild(struct microvm *vm);
