@@ -204,7 +204,7 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
         r = machine_add_loop(m, &loop, err);
     }
     if (r == 0) {
-        r = rng_new(m->mem, loop, &vdev, err);
+        r = rng_new(m->mem, loop, NULL, &vdev, err);
     }
     if (r == 0) {
         r = machine_add_virtio(m, vdev, "", err);

@@ -33,7 +33,7 @@
 #include "tests/lib/test.h"
 
 #define FAKE_MEM_BYTES (16 * MIB)
-#define FAKE_FEATURES  (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC)
+#define FAKE_FEATURES  VIRTIO_F_VERSION_1
 
 #define FAKE_NEXT     1u
 #define FAKE_WRITE    2u

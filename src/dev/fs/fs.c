@@ -197,12 +197,7 @@ static void config_read(struct virtio_dev *dev, uint64_t offset, void *data, uns
 {
     const struct virtio_fs *fs = fs_of(dev);
 
-    memset(data, 0, len);
-    if (offset < sizeof(fs->config)) {
-        size_t have = sizeof(fs->config) - offset;
-
-        memcpy(data, (const uint8_t *)&fs->config + offset, len < have ? len : have);
-    }
+    virtio_config_copy(&fs->config, sizeof(fs->config), offset, data, len);
 }
 
 static void config_write(struct virtio_dev *dev __attribute__((unused)),
@@ -286,10 +281,12 @@ int virtio_fs_new(const struct virtio_fs_config *config, struct mem_map *mem, st
         (void)err_set(err, r, "share '%s': out of memory", config->tag);
         goto fail;
     }
-    r = virtio_dev_init(&fs->dev, &ops, mem, loop, QUEUE_COUNT, 0, err);
+    r = virtio_dev_init(&fs->dev, &ops, mem, loop, QUEUE_COUNT,
+                        VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX, err);
     if (r < 0) {
         goto fail;
     }
+    fs->dev.queue_size_max = VIRTQ_SIZE_MAX; /* as many pages as one readahead asks for */
     memcpy(fs->config.tag, config->tag, tag_len);
     fs->config.request_queue_count = 1;
     list_init(&fs->waiters);

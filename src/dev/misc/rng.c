@@ -2,24 +2,25 @@
  *
  * A request gets at most REQUEST_MAX bytes: the driver asks again if it wants more, and one that
  * offers gigabytes cannot hold up the loop.  So few requests are answered per notification, too;
- * the device rings its own doorbell for the rest.
+ * the device rings its own doorbell for the rest.  The limiter is asked for the whole buffer.
  */
 #include "dev/misc/rng.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
 
 #include "dev/virtio/virtio.h"
+#include "io/limiter.h"
 
-#define REQUEST_MAX    4096
-#define REQUESTS_MAX   64
-#define QUEUE_SIZE_MAX 64
+#define REQUEST_MAX  65536u /* what the microVM interface promises */
+#define REQUESTS_MAX 64
 
 struct rng {
     struct virtio_dev base;
+    struct limiter limiter;
+    bool is_started;
     struct virtq_chain chain;
 };
 
@@ -30,11 +31,8 @@ static struct rng *rng_of(struct virtio_dev *dev)
 
 static void config_read(struct virtio_dev *dev, uint64_t offset, void *data, unsigned len)
 {
-    (void)dev; /* there is no configuration */
-    (void)offset;
-    for (unsigned i = 0; i < len; i++) {
-        ((uint8_t *)data)[i] = 0;
-    }
+    (void)dev;
+    virtio_config_copy(NULL, 0, offset, data, len); /* there is no configuration */
 }
 
 static void config_write(struct virtio_dev *dev, uint64_t offset, const void *data, unsigned len)
@@ -46,16 +44,36 @@ static void config_write(struct virtio_dev *dev, uint64_t offset, const void *da
 }
 
 /* Returns how many bytes of the chain were filled. */
-static size_t fill(const struct virtq_chain *chain)
+static uint32_t fill(const struct virtq_chain *chain)
 {
-    uint8_t bytes[REQUEST_MAX];
-    size_t want = chain->writable_bytes < REQUEST_MAX ? chain->writable_bytes : REQUEST_MAX;
-    /* up to 256 bytes it cannot be interrupted; a short answer is fine with the driver */
-    ssize_t got = getrandom(bytes, want, 0);
-    size_t done = got > 0 ? virtq_chain_write(chain, 0, bytes, (size_t)got) : 0;
+    uint32_t done = 0;
 
-    explicit_bzero(bytes, sizeof(bytes));
+    for (unsigned i = 0; i < chain->writable_count && done < REQUEST_MAX; i++) {
+        const struct iovec *v = &chain->iov[i];
+        size_t want = v->iov_len < REQUEST_MAX - done ? v->iov_len : REQUEST_MAX - done;
+        /* up to 256 bytes it cannot be interrupted; a short answer is fine with the driver */
+        ssize_t got = getrandom(v->iov_base, want, 0);
+
+        done += got > 0 ? (uint32_t)got : 0;
+        if (got < (ssize_t)want) {
+            break;
+        }
+    }
     return done;
+}
+
+/* Answer the chain, or leave it where it is until the limiter allows it. */
+static bool answer(struct rng *rng, struct virtq *q)
+{
+    const struct virtq_chain *chain = &rng->chain;
+    bool is_good = chain->readable_count == 0 && chain->writable_count > 0;
+
+    if (is_good && !limiter_take(&rng->limiter, 1, chain->writable_bytes)) {
+        virtq_unpop(q, 1);
+        return false;
+    }
+    virtq_push(q, chain, is_good ? fill(chain) : 0);
+    return true;
 }
 
 static void notify(struct virtio_dev *dev, unsigned index)
@@ -65,8 +83,7 @@ static void notify(struct virtio_dev *dev, unsigned index)
     uint64_t one = 1;
     unsigned count = 0;
 
-    while (count < REQUESTS_MAX && virtq_pop(q, &rng->chain) == 1) {
-        virtq_push(q, &rng->chain, fill(&rng->chain));
+    while (count < REQUESTS_MAX && virtq_pop(q, &rng->chain) == 1 && answer(rng, q)) {
         count++;
     }
     virtio_dev_signal(dev, q);
@@ -75,19 +92,30 @@ static void notify(struct virtio_dev *dev, unsigned index)
     }
 }
 
+/* The limiter lets us go on. */
+static void retry(void *owner)
+{
+    struct rng *rng = owner;
+
+    if (rng->is_started) {
+        notify(&rng->base, 0);
+    }
+}
+
 static int start(struct virtio_dev *dev)
 {
-    (void)dev;
+    rng_of(dev)->is_started = true;
     return 0;
 }
 
 static void reset(struct virtio_dev *dev)
 {
-    (void)dev; /* nothing is kept between notifications */
+    rng_of(dev)->is_started = false; /* nothing else is kept between notifications */
 }
 
 static void rng_free(struct virtio_dev *dev)
 {
+    limiter_fini(&rng_of(dev)->limiter);
     virtio_dev_fini(dev);
     free(rng_of(dev));
 }
@@ -103,7 +131,8 @@ static const struct virtio_ops rng_ops = {
     .free = rng_free,
 };
 
-int rng_new(struct mem_map *mem, struct loop *loop, struct virtio_dev **ret_dev, struct err *err)
+int rng_new(struct mem_map *mem, struct loop *loop, const struct limiter_config *limit,
+            struct virtio_dev **ret_dev, struct err *err)
 {
     struct rng *rng = calloc(1, sizeof(*rng));
     int r;
@@ -116,7 +145,9 @@ int rng_new(struct mem_map *mem, struct loop *loop, struct virtio_dev **ret_dev,
         rng_free(&rng->base);
         return r;
     }
-    rng->base.queue_size_max = QUEUE_SIZE_MAX;
+    if (limit) {
+        limiter_init(&rng->limiter, limit, loop, retry, rng);
+    }
     *ret_dev = &rng->base;
     return 0;
 }

@@ -3,8 +3,11 @@
 
 #include "base/err.h"
 
+struct limiter_config;
 struct loop;
 struct mem_map;
 struct virtio_dev;
 
-int rng_new(struct mem_map *mem, struct loop *loop, struct virtio_dev **ret_dev, struct err *err);
+/* `limit` may be NULL: no limit. */
+int rng_new(struct mem_map *mem, struct loop *loop, const struct limiter_config *limit,
+            struct virtio_dev **ret_dev, struct err *err);

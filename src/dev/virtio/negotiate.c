@@ -1,10 +1,10 @@
 /* negotiate.c — features, status, and the start and reset that follow from them.
  *
  * Theory of operation.  The status register is a ladder (virtio 1.2, 3.1.1): ACKNOWLEDGE, DRIVER,
- * FEATURES_OK, DRIVER_OK.  The driver adds bits and never takes one back except by writing 0, which
- * resets; a write that leaves the ladder is ignored.  FEATURES_OK sticks only if what was accepted
- * was offered and holds VERSION_1.  DRIVER_OK starts the device, 0 resets it; both run on the
- * device's loop through loop_call(), with the lock held by the vCPU that waits.
+ * FEATURES_OK, DRIVER_OK.  The driver adds bits one by one (or FAILED) and never takes one back
+ * except by writing 0, which resets; any other write is ignored.  FEATURES_OK sticks only if what
+ * was accepted was offered and holds VERSION_1.  DRIVER_OK starts the device, 0 resets it; both run
+ * on the device's loop through loop_call(), with the lock held by the vCPU that waits.
  *
  * While the device is started its eventfds are watched edge-triggered: a write to one wakes the
  * loop, nobody ever needs to read it.
@@ -44,21 +44,20 @@ static bool features_are_ok(const struct virtio_dev *dev)
            virtio_dev_has(dev, VIRTIO_F_VERSION_1);
 }
 
-/* Is each bit of `status` there with all bits below it on the ladder? */
-static bool is_on_ladder(uint32_t status)
+/* Does the driver, at `old`, take the next step of the ladder by adding the bit `added`? */
+static bool is_next_step(uint32_t old, uint32_t added)
 {
     static const uint32_t ladder[] = {VIRTIO_STATUS_ACKNOWLEDGE, VIRTIO_STATUS_DRIVER,
                                       VIRTIO_STATUS_FEATURES_OK, VIRTIO_STATUS_DRIVER_OK};
-    bool gap = false;
+    uint32_t below = 0;
 
     for (unsigned i = 0; i < ARRAY_LEN(ladder); i++) {
-        if (!(status & ladder[i])) {
-            gap = true;
-        } else if (gap) {
-            return false;
+        if (added == ladder[i]) {
+            return old == below;
         }
+        below |= ladder[i];
     }
-    return true;
+    return added == 0 || added == VIRTIO_STATUS_FAILED;
 }
 
 static void break_if_broken(struct virtio_dev *dev)
@@ -98,6 +97,7 @@ static void start(void *owner)
             loop_add_fd(dev->loop, dev->notify_fd[i], EPOLLIN | EPOLLET, on_doorbell, dev);
 
         dev->queues[i].has_event_idx = virtio_dev_has(dev, VIRTIO_F_EVENT_IDX);
+        dev->queues[i].has_indirect = virtio_dev_has(dev, VIRTIO_F_INDIRECT_DESC);
         r = r < 0 ? r : watched;
     }
     if (r == 0) {
@@ -143,11 +143,11 @@ void virtio_status_set(struct virtio_dev *dev, uint32_t value)
         return;
     }
     value &= STATUS_DRIVER_BITS;
-    if ((old & ~value) || !is_on_ladder(value)) {
+    if ((old & ~value) || !is_next_step(old, value & ~old)) {
         return; /* guest: takes bits back or skips a step */
     }
     if ((value & ~old & VIRTIO_STATUS_FEATURES_OK) && !features_are_ok(dev)) {
-        value &= ~(VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK);
+        value &= ~VIRTIO_STATUS_FEATURES_OK;
     }
     __atomic_fetch_or(&dev->status, value, __ATOMIC_ACQ_REL);
     if (value & ~old & VIRTIO_STATUS_DRIVER_OK) {
@@ -160,30 +160,16 @@ bool virtio_queue_is_open(const struct virtio_dev *dev, unsigned index)
     return index < dev->queue_count && !dev->queues[index].is_enabled && !dev->is_started;
 }
 
-struct disable {
-    struct virtio_dev *dev;
-    unsigned index;
-};
-
-/* On the loop. */
-static void disable(void *owner)
-{
-    const struct disable *d = owner;
-
-    d->dev->queues[d->index].is_enabled = false;
-}
-
 void virtio_queue_set_ready(struct virtio_dev *dev, unsigned index, bool ready)
 {
-    struct disable d = {.dev = dev, .index = index};
-
-    if (index >= dev->queue_count) {
-        return;
+    if (index >= dev->queue_count || dev->is_started) {
+        return; /* 4.2.3: a queue of a live device is taken down by a reset only */
     }
     if (!ready) {
-        loop_call(dev->loop, disable, &d);
+        dev->queues[index].is_enabled = false;
     } else if (virtio_queue_is_open(dev, index)) {
-        (void)virtq_enable(&dev->queues[index]); /* the driver reads back what became of it */
+        /* a driver that does not read back what became of it hears of it when it starts */
+        dev->queues[index].is_broken = virtq_enable(&dev->queues[index]) < 0;
     }
 }
 

@@ -149,7 +149,8 @@ static int add_segment(const struct virtq *q, const struct desc *d, struct virtq
 static int enter_indirect(const struct virtq *q, const struct desc *d, struct table *table,
                           bool *is_indirect)
 {
-    if (*is_indirect || (d->flags & DESC_NEXT) || d->len == 0 || d->len % DESC_BYTES) {
+    if (!q->has_indirect || *is_indirect || (d->flags & DESC_NEXT) || d->len == 0 ||
+        d->len % DESC_BYTES) {
         return -EPROTO;
     }
     table->host = mem_ptr(q->mem, d->addr, d->len);
@@ -185,6 +186,15 @@ static int walk(const struct virtq *q, uint16_t head, struct virtq_chain *chain)
         }
     }
     return -EPROTO;
+}
+
+static void clear(struct virtq_chain *chain, uint16_t head)
+{
+    chain->head = head;
+    chain->readable_count = 0;
+    chain->writable_count = 0;
+    chain->readable_bytes = 0;
+    chain->writable_bytes = 0;
 }
 
 /* Ask to be notified about the next chain, and see whether one came in between. */
@@ -223,13 +233,12 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
     }
     head = ring_load(q->avail_host + AVAIL_RING + 2u * (q->avail_seen & (q->size - 1u)),
                      __ATOMIC_RELAXED);
-    chain->head = head;
-    chain->readable_count = 0;
-    chain->writable_count = 0;
-    chain->readable_bytes = 0;
-    chain->writable_bytes = 0;
+    if (head >= q->size) {
+        return break_queue(q); /* guest: nothing that could be given back */
+    }
+    clear(chain, head);
     if (walk(q, head, chain) < 0) {
-        return break_queue(q);
+        clear(chain, head); /* guest: malformed */
     }
     q->avail_seen++;
     return 1;
@@ -261,8 +270,6 @@ static void note_written(const struct virtq *q, const struct virtq_chain *chain,
 
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written)
 {
-    size_t slot;
-
     if (!q->is_enabled || q->is_broken) {
         return;
     }
@@ -270,9 +277,19 @@ void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written
         written = chain->writable_bytes;
     }
     note_written(q, chain, written);
+    virtq_push_head(q, chain->head, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written);
+}
+
+void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written)
+{
+    size_t slot;
+
+    if (!q->is_enabled || q->is_broken) {
+        return;
+    }
     slot = USED_RING + 8u * (size_t)(q->used_next & (q->size - 1u));
-    store_le32(q->used_host + slot, chain->head);
-    store_le32(q->used_host + slot + 4, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written);
+    store_le32(q->used_host + slot, head);
+    store_le32(q->used_host + slot + 4, written);
     q->used_next++;
     /* release: the bytes and the slot are there before the index says so; pairs with the driver's
      * read barrier after it saw used.idx move */

@@ -2,9 +2,11 @@
  * back used.
  *
  * The driver is hostile.  Ring addresses are checked when the queue is enabled; each descriptor is
- * copied once, then checked; a chain that loops, is longer than VIRTQ_SEG_MAX, mixes writable
- * before readable, or names memory that is not RAM breaks the queue: virtq_pop() returns -EPROTO
- * from then on and the transport puts the device into DEVICE_NEEDS_RESET.
+ * copied once, then checked.  A chain that loops, is longer than VIRTQ_SEG_MAX, mixes writable
+ * before readable, or names memory that is not RAM is taken as one without any buffer, so that the
+ * device gives it back as it does with everything that is too short.  A head that is no descriptor,
+ * and more offers than there are descriptors, break the queue: virtq_pop() returns -EPROTO from
+ * then on and the transport puts the device into DEVICE_NEEDS_RESET.
  *
  * Threads: configuration by the transport under the device's lock while the queue is not enabled;
  * pop, push and notify on the device's loop thread only.
@@ -20,7 +22,7 @@
 
 struct mem_map;
 
-#define VIRTQ_SIZE_MAX 1024 /* power of two; what we offer as QueueNumMax */
+#define VIRTQ_SIZE_MAX 1024 /* power of two; what a device may offer as QueueNumMax */
 #define VIRTQ_SEG_MAX  1024 /* descriptors in one chain, indirect ones included */
 
 struct virtq {
@@ -29,6 +31,7 @@ struct virtq {
     bool is_enabled;
     bool is_broken;
     bool has_event_idx; /* VIRTIO_F_EVENT_IDX was negotiated */
+    bool has_indirect;  /* VIRTIO_F_INDIRECT_DESC was */
     gpa_t desc;
     gpa_t avail;
     gpa_t used;
@@ -69,6 +72,8 @@ bool virtq_has_work(struct virtq *q);
  * bytes in its writable part (clamped); reports the writes to mem.
  */
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written);
+/* The same for a device that kept only the head of the chain, and reported its writes itself. */
+void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written);
 /* Has something been pushed that the driver wants to hear of?  Call once per batch; then raise the
  * interrupt if true. */
 bool virtq_wants_interrupt(struct virtq *q);

@@ -21,6 +21,7 @@ static void bench_init(struct bench *b, uint16_t size)
     fake_queue_place(&b->drv, 0, size);
     b->f = &b->drv.queues[0];
     b->q = fake_virtq(b->f);
+    b->q.has_indirect = true;
     CHECK_INT(virtq_enable(&b->q), 0);
 }
 
@@ -158,7 +159,7 @@ TEST(virtq, indirect_tables_follow_direct_descriptors)
     bench_fini(&b);
 }
 
-/* One hostile layout each; all must break the queue for good. */
+/* One hostile layout each. */
 static void hostile(struct bench *b, unsigned kind, gpa_t buf, gpa_t table)
 {
     struct mem_map *mem = b->drv.mem;
@@ -196,32 +197,66 @@ static void hostile(struct bench *b, unsigned kind, gpa_t buf, gpa_t table)
         fake_write_desc(mem, table, 0, buf, 1, FAKE_NEXT, 1);
         fake_put_desc(f, 0, table, 16, FAKE_INDIRECT, 0);
         break;
-    case 15: fake_offer(f, f->size); return;                   /* head beyond the table */
-    case 16: f->avail_idx += f->size; break;                   /* more offered than there can be */
-    case 17: f->avail_idx -= 2; break;                         /* taken back */
-    case 18: fake_put_desc(f, 0, buf, 0, FAKE_NEXT, 0); break; /* loops without any byte */
+    case 15: fake_put_desc(f, 0, buf, 0, FAKE_NEXT, 0); break; /* loops without any byte */
+    case 16:                                                   /* was not negotiated */
+        b->q.has_indirect = false;
+        fake_write_desc(mem, table, 0, buf, 16, 0, 0);
+        fake_put_desc(f, 0, table, 16, FAKE_INDIRECT, 0);
+        break;
+    case 17: fake_offer(f, f->size); return; /* head beyond the table */
+    case 18: f->avail_idx += f->size; break; /* more offered than there can be */
+    case 19: f->avail_idx -= 2; break;       /* taken back */
     default: fail();
     }
     fake_offer(f, 0);
 }
 
-TEST(virtq, hostile_chains_break_the_queue_for_good)
+static int pop_hostile(struct bench *b, unsigned kind)
 {
-    for (unsigned kind = 0; kind <= 18; kind++) {
-        struct bench b;
-        gpa_t buf;
-        gpa_t table;
-        int r;
+    gpa_t buf;
+    gpa_t table;
+    int r;
 
-        bench_init(&b, 8);
-        buf = fake_alloc(&b.drv, 4096, 16);
-        table = fake_alloc(&b.drv, 4096, 16);
-        hostile(&b, kind, buf, table);
-        r = virtq_pop(&b.q, &g_chain);
-        if (r != -EPROTO) {
-            print_error("hostile layout %u gave %d\n", kind, r);
-            fail();
-        }
+    bench_init(b, 8);
+    buf = fake_alloc(&b->drv, 4096, 16);
+    table = fake_alloc(&b->drv, 4096, 16);
+    hostile(b, kind, buf, table);
+    r = virtq_pop(&b->q, &g_chain);
+    if (r != (kind < 17 ? 1 : -EPROTO)) {
+        print_error("hostile layout %u gave %d\n", kind, r);
+        fail();
+    }
+    return r;
+}
+
+TEST(virtq, a_malformed_chain_has_no_buffers_and_the_next_one_is_taken)
+{
+    for (unsigned kind = 0; kind < 17; kind++) {
+        struct bench b;
+        uint32_t id;
+        uint32_t len;
+
+        (void)pop_hostile(&b, kind);
+        CHECK_INT(g_chain.head, 0);
+        CHECK_INT(g_chain.readable_count + g_chain.writable_count, 0);
+        CHECK_INT(g_chain.readable_bytes + g_chain.writable_bytes, 0);
+        virtq_push(&b.q, &g_chain, 512);
+        CHECK(fake_take_used(b.f, &id, &len));
+        CHECK_INT(len, 0);
+        fake_put_desc(b.f, 3, GPA(0x8000), 16, FAKE_WRITE, 0);
+        fake_offer(b.f, 3);
+        CHECK_INT(virtq_pop(&b.q, &g_chain), 1);
+        CHECK_INT(g_chain.writable_bytes, 16);
+        bench_fini(&b);
+    }
+}
+
+TEST(virtq, impossible_offers_break_the_queue_for_good)
+{
+    for (unsigned kind = 17; kind <= 19; kind++) {
+        struct bench b;
+
+        (void)pop_hostile(&b, kind);
         CHECK(b.q.is_broken);
         CHECK_INT(virtq_pop(&b.q, &g_chain), -EPROTO);
         CHECK(!virtq_has_work(&b.q));
@@ -350,12 +385,13 @@ static void scramble(struct bench *b, unsigned *seed, gpa_t table)
     }
 }
 
-TEST(virtq, random_tables_give_chains_within_ram_or_break)
+TEST(virtq, random_tables_give_chains_within_ram_or_none)
 {
     struct bench b;
     unsigned seed = 20240611;
     unsigned taken = 0;
     unsigned broken = 0;
+    unsigned empty = 0;
     int64_t until = clock_mono_ns() + NS_PER_S / 2;
     gpa_t table;
     const uint8_t *ram;
@@ -373,6 +409,7 @@ TEST(virtq, random_tables_give_chains_within_ram_or_break)
             continue;
         }
         taken++;
+        empty += g_chain.readable_count + g_chain.writable_count == 0;
         CHECK(g_chain.readable_count + g_chain.writable_count <= VIRTQ_SEG_MAX);
         for (unsigned i = 0; i < g_chain.readable_count + g_chain.writable_count; i++) {
             const uint8_t *at = g_chain.iov[i].iov_base;
@@ -383,5 +420,6 @@ TEST(virtq, random_tables_give_chains_within_ram_or_break)
     }
     CHECK(taken > 100);
     CHECK(broken > 100);
+    CHECK(empty > 100 && empty < taken);
     bench_fini(&b);
 }

@@ -2,6 +2,7 @@
 #include "dev/virtio/virtio.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -14,10 +15,9 @@ int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, struct
     dev->ops = ops;
     dev->mem = mem;
     dev->loop = loop;
-    dev->features_offered =
-        features | VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
+    dev->features_offered = features | VIRTIO_F_VERSION_1;
     dev->queue_count = queue_count;
-    dev->queue_size_max = VIRTQ_SIZE_MAX;
+    dev->queue_size_max = VIRTIO_QUEUE_SIZE_DEFAULT;
     (void)pthread_mutex_init(&dev->lock, NULL);
     for (unsigned i = 0; i < VIRTIO_QUEUE_MAX; i++) {
         dev->queues[i].mem = mem;
@@ -97,5 +97,15 @@ void virtio_dev_needs_reset(struct virtio_dev *dev)
     /* 2.1.2: the driver hears of it only once it said DRIVER_OK */
     if ((before & VIRTIO_STATUS_DRIVER_OK) && !(before & VIRTIO_STATUS_NEEDS_RESET)) {
         interrupt(dev, VIRTIO_ISR_CONFIG, VIRTIO_SOURCE_CONFIG);
+    }
+}
+
+void virtio_config_copy(const void *config, size_t size, uint64_t offset, void *data, unsigned len)
+{
+    memset(data, 0, len);
+    if (offset < size) {
+        size_t have = size - offset;
+
+        memcpy(data, (const uint8_t *)config + offset, len < have ? len : have);
     }
 }

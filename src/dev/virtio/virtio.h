@@ -41,6 +41,7 @@ enum virtio_id {
 #define VIRTIO_F_INDIRECT_DESC BIT(28)
 #define VIRTIO_F_EVENT_IDX     BIT(29)
 #define VIRTIO_F_VERSION_1     BIT(32)
+#define VIRTIO_F_IN_ORDER      BIT(35)
 
 /* Device status bits: virtio 1.2, section 2.1. */
 #define VIRTIO_STATUS_ACKNOWLEDGE 1u
@@ -51,6 +52,8 @@ enum virtio_id {
 #define VIRTIO_STATUS_FAILED      128u
 
 #define VIRTIO_QUEUE_MAX 8
+/* QueueNumMax where a device does not say another: what the microVM interface promises. */
+#define VIRTIO_QUEUE_SIZE_DEFAULT 256
 
 /* Source of an interrupt that is about the configuration or the status, not about a queue. */
 #define VIRTIO_SOURCE_CONFIG VIRTIO_QUEUE_MAX
@@ -77,11 +80,11 @@ struct virtio_dev {
     const struct virtio_ops *ops;
     struct mem_map *mem;
     struct loop *loop;
-    uint64_t
-        features_offered; /* VERSION_1, INDIRECT_DESC and EVENT_IDX are added by virtio_dev_init */
-    unsigned queue_count; /* 1 to VIRTIO_QUEUE_MAX */
-    unsigned queue_size_max; /* QueueNumMax of every queue; virtio_dev_init sets VIRTQ_SIZE_MAX, a
-                                device may lower it after */
+    uint64_t features_offered; /* VERSION_1 is added by virtio_dev_init */
+    unsigned queue_count;      /* 1 to VIRTIO_QUEUE_MAX */
+    unsigned queue_size_max;   /* QueueNumMax of every queue; virtio_dev_init sets
+                                  VIRTIO_QUEUE_SIZE_DEFAULT, a device may change it after, up to
+                                  VIRTQ_SIZE_MAX */
     struct virtq queues[VIRTIO_QUEUE_MAX];
 
     /* From here on the transport's. */
@@ -109,6 +112,9 @@ void virtio_dev_signal(struct virtio_dev *dev, struct virtq *q);
 void virtio_dev_config_changed(struct virtio_dev *dev);
 /* The driver broke the protocol: status gets NEEDS_RESET, with a configuration interrupt. */
 void virtio_dev_needs_reset(struct virtio_dev *dev);
+
+/* For config_read: copy from a configuration of `size` bytes what lies within it, zeros else. */
+void virtio_config_copy(const void *config, size_t size, uint64_t offset, void *data, unsigned len);
 
 static inline bool virtio_dev_has(const struct virtio_dev *dev, uint64_t feature)
 {

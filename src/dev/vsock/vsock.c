@@ -17,7 +17,6 @@
 #include "dev/vsock/vsock_int.h"
 
 /* Linux fills the whole rx queue with 4 KiB buffers: 128 of them are 512 KiB of guest memory. */
-#define QUEUE_SIZE_MAX 128
 
 void vsock_service(struct vsock *v)
 {
@@ -42,9 +41,7 @@ static void config_read(struct virtio_dev *dev, uint64_t offset, void *data, uns
     uint8_t config[8]; /* 5.10.4: guest_cid */
 
     store_le64(config, vsock_of(dev)->guest_cid);
-    for (unsigned i = 0; i < len; i++) {
-        ((uint8_t *)data)[i] = offset < sizeof(config) - i ? config[offset + i] : 0;
-    }
+    virtio_config_copy(config, sizeof(config), offset, data, len);
 }
 
 static void config_write(struct virtio_dev *dev, uint64_t offset, const void *data, unsigned len)
@@ -139,13 +136,13 @@ int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct
     for (unsigned i = 0; i < VSOCK_BUCKETS; i++) {
         list_init(&v->buckets[i]);
     }
-    r = virtio_dev_init(&v->base, &vsock_ops, mem, loop, VSOCK_QUEUE_COUNT, 0, err);
+    r = virtio_dev_init(&v->base, &vsock_ops, mem, loop, VSOCK_QUEUE_COUNT,
+                        VIRTIO_F_IN_ORDER | VIRTIO_F_EVENT_IDX, err);
     if (r == 0 && (guest_cid < VSOCK_GUEST_CID_MIN || guest_cid == UINT32_MAX)) {
         r = err_set(err, -EINVAL, "guest CID %u: must be %u to %u", guest_cid, VSOCK_GUEST_CID_MIN,
                     UINT32_MAX - 1);
     }
     if (r == 0) {
-        v->base.queue_size_max = QUEUE_SIZE_MAX;
         r = port->ops->start(port, &client);
         if (r < 0) {
             (void)err_set(err, r, "virtio-vsock: take connections from the host: %s", strerror(-r));

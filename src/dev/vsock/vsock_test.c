@@ -77,7 +77,7 @@ TEST(vsock, the_configuration_is_the_guest_cid)
     CHECK_INT(fake_reg_read(&g.drv, 0x100), FAKE_CID);
     CHECK_INT(fake_reg_read(&g.drv, 0x104), 0);
     CHECK_INT(fake_reg_read(&g.drv, 0x108), 0);
-    CHECK_INT(fake_reg_read(&g.drv, 0x034), 128);
+    CHECK_INT(fake_reg_read(&g.drv, 0x034), 256);
     fake_reg_write(&g.drv, 0x100, 5);
     CHECK_INT(fake_reg_read(&g.drv, 0x100), FAKE_CID);
     CHECK_OK(vsock_uds_new(g.loop, "/tmp/ec1-test-other.sock", &port, &err), &err);
