@@ -12,7 +12,7 @@ TEST_ROOMS := $(sort $(patsubst src/%/,%,$(dir $(TEST_SRCS))))
 TEST_BINS := $(foreach r,$(TEST_ROOMS),$(O)/test/$(subst /,-,$(r)))
 
 # Rooms that see numbers from outside convert nothing silently.
-CONVERT_ROOMS := mem dev config codec boot image proto
+CONVERT_ROOMS := mem dev config codec boot image proto state
 convert = $(if $(filter $(CONVERT_ROOMS),$(word 2,$(subst /, ,$(1)))),-Wconversion)
 
 -include $(sort $(shell find src -name room.mk))

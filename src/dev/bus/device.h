@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 struct device;
+struct state;
 
 struct device_ops {
     const char *kind; /* "virtio-rng", "uart16550" */
@@ -18,6 +19,11 @@ struct device_ops {
     void (*write)(struct device *dev, uint64_t offset, const void *data, unsigned len);
     /* NULL, zeroed and half-built objects are fine. */
     void (*free)(struct device *dev);
+    /* Snapshot: write or take back the device's registers, while the machine is paused (load:
+     * before it runs, into a device made with the same configuration; the file is hostile).  Both
+     * NULL: there is nothing to keep. */
+    void (*save)(struct device *dev, struct state *s);
+    void (*load)(struct device *dev, struct state *s);
 };
 
 struct device {

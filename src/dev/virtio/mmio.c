@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "dev/virtio/virtio_int.h"
+#include "state/state.h"
 
 enum reg {
     REG_MAGIC = 0x000,
@@ -185,6 +186,25 @@ static void mmio_raise(void *transport, unsigned source)
     irq_pulse(&((struct virtio_mmio *)transport)->irq);
 }
 
+static void selectors(struct virtio_mmio *m, struct state *s)
+{
+    STATE(s, m->device_features_sel);
+    STATE(s, m->driver_features_sel);
+    STATE(s, m->queue_sel);
+}
+
+static void mmio_save(struct device *base, struct state *s)
+{
+    selectors(mmio_of(base), s);
+    virtio_dev_save(mmio_of(base)->dev, s);
+}
+
+static void mmio_load(struct device *base, struct state *s)
+{
+    selectors(mmio_of(base), s);
+    virtio_dev_load(mmio_of(base)->dev, s);
+}
+
 static void mmio_free(struct device *base)
 {
     struct virtio_mmio *m = base ? mmio_of(base) : NULL;
@@ -206,8 +226,12 @@ int virtio_mmio_new(struct virtio_dev *dev, const struct irq_line *irq, struct d
         dev->ops->free(dev);
         return r;
     }
-    m->ops = (struct device_ops){
-        .kind = dev->ops->kind, .read = mmio_read, .write = mmio_write, .free = mmio_free};
+    m->ops = (struct device_ops){.kind = dev->ops->kind,
+                                 .read = mmio_read,
+                                 .write = mmio_write,
+                                 .free = mmio_free,
+                                 .save = mmio_save,
+                                 .load = mmio_load};
     m->base.ops = &m->ops;
     m->dev = dev;
     m->irq = *irq;

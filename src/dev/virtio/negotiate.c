@@ -109,6 +109,13 @@ static void start(void *owner)
     break_if_broken(dev);
 }
 
+void virtio_start_loaded(struct virtio_dev *dev)
+{
+    if (!dev->is_started && (virtio_status_get(dev) & VIRTIO_STATUS_DRIVER_OK)) {
+        loop_call(dev->loop, start, dev);
+    }
+}
+
 /* On the loop. */
 static void stop(void *owner)
 {

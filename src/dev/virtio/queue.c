@@ -92,6 +92,18 @@ int virtq_enable(struct virtq *q)
     return 0;
 }
 
+int virtq_enable_at(struct virtq *q, uint16_t avail_seen, uint16_t used_next)
+{
+    int r = virtq_enable(q);
+
+    if (r == 0) {
+        q->avail_seen = avail_seen;
+        q->used_next = used_next;
+        q->used_signalled = used_next;
+    }
+    return r;
+}
+
 void virtq_reset(struct virtq *q)
 {
     *q = (struct virtq){.mem = q->mem};

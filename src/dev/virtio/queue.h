@@ -58,6 +58,8 @@ struct virtq_chain {
 
 /* Check ring addresses and start.  -EINVAL if they are misaligned or not RAM. */
 int virtq_enable(struct virtq *q);
+/* virtq_enable(), going on at these indices: for a queue that is taken back from a snapshot. */
+int virtq_enable_at(struct virtq *q, uint16_t avail_seen, uint16_t used_next);
 /* Back to power-on: not enabled, indices 0. */
 void virtq_reset(struct virtq *q);
 

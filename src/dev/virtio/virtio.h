@@ -24,6 +24,7 @@
 
 struct loop;
 struct mem_map;
+struct state;
 struct virtio_dev;
 
 /* Device ids: virtio 1.2, section 5. */
@@ -74,6 +75,15 @@ struct virtio_ops {
     void (*notify)(struct virtio_dev *dev, unsigned index);
     /* Free the device, its host side too.  Its loop no longer runs. */
     void (*free)(struct virtio_dev *dev);
+    /* Snapshot: write (save) or take back (load) what is this device's own: features, status and
+     * queues are written by virtio_dev_save() for all.  On the loop, while the machine is paused;
+     * save first ends or undoes (virtq_unpop) what is in flight, so that no chain is held.  load
+     * meets a device made with the same configuration, features_acked as saved, queues not yet;
+     * what the file says is hostile (state_refuse()).  If the driver had set DRIVER_OK, start
+     * follows before the machine runs: it keeps what load brought.  Both NULL: the device cannot be
+     * in a snapshot. */
+    void (*save)(struct virtio_dev *dev, struct state *s);
+    void (*load)(struct virtio_dev *dev, struct state *s);
 };
 
 struct virtio_dev {
@@ -115,6 +125,14 @@ void virtio_dev_needs_reset(struct virtio_dev *dev);
 
 /* For config_read: copy from a configuration of `size` bytes what lies within it, zeros else. */
 void virtio_config_copy(const void *config, size_t size, uint64_t offset, void *data, unsigned len);
+
+/* Snapshot, by the transport: what every device has, then the device's own.  While the machine is
+ * paused. */
+void virtio_dev_save(struct virtio_dev *dev, struct state *s);
+void virtio_dev_load(struct virtio_dev *dev, struct state *s);
+/* The machine resumes: start the device if it was loaded started, then look at all its queues as if
+ * the driver had notified them.  Any thread. */
+void virtio_dev_resume(struct virtio_dev *dev);
 
 static inline bool virtio_dev_has(const struct virtio_dev *dev, uint64_t feature)
 {

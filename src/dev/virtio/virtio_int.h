@@ -22,6 +22,9 @@ void virtio_queue_set_ready(struct virtio_dev *dev, unsigned index, bool ready);
 /* The driver notified without a doorbell. */
 void virtio_queue_kick(struct virtio_dev *dev, uint32_t index);
 
+/* Start a device that was loaded with DRIVER_OK; nothing otherwise. */
+void virtio_start_loaded(struct virtio_dev *dev);
+
 /* Take the status of the interrupt line / clear bits of it. */
 uint32_t virtio_isr_get(const struct virtio_dev *dev);
 void virtio_isr_ack(struct virtio_dev *dev, uint32_t bits);
