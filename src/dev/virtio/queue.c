@@ -269,45 +269,61 @@ bool virtq_has_work(struct virtq *q)
            ring_load(q->avail_host + AVAIL_IDX, __ATOMIC_ACQUIRE) != q->avail_seen;
 }
 
-static void note_written(const struct virtq *q, const struct virtq_chain *chain, size_t written)
+static void note_written(const struct virtq *q, const struct iovec *iov, unsigned count,
+                         size_t written)
 {
-    for (unsigned i = 0; i < chain->writable_count && written > 0; i++) {
-        const struct iovec *v = &chain->iov[chain->readable_count + i];
-        size_t part = v->iov_len < written ? v->iov_len : written;
+    for (unsigned i = 0; i < count && written > 0; i++) {
+        size_t part = iov[i].iov_len < written ? iov[i].iov_len : written;
 
-        mem_note_write_host(q->mem, v->iov_base, part);
+        mem_note_write_host(q->mem, iov[i].iov_base, part);
         written -= part;
     }
 }
 
-void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written)
+/* One slot of the used ring; the driver does not look at it yet. */
+static void fill_slot(struct virtq *q, uint16_t head, uint32_t written)
+{
+    size_t slot = USED_RING + 8u * (size_t)(q->used_next & (q->size - 1u));
+
+    store_le32(q->used_host + slot, head);
+    store_le32(q->used_host + slot + 4, written);
+    q->used_next++;
+    mem_note_write(q->mem, GPA(q->used.v + slot), 8);
+}
+
+void virtq_put(struct virtq *q, uint16_t head, const struct iovec *iov, unsigned count,
+               size_t written)
+{
+    if (q->is_enabled && !q->is_broken) {
+        note_written(q, iov, count, written);
+        fill_slot(q, head, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written);
+    }
+}
+
+void virtq_publish(struct virtq *q)
 {
     if (!q->is_enabled || q->is_broken) {
         return;
     }
-    if (written > chain->writable_bytes) {
-        written = chain->writable_bytes;
-    }
-    note_written(q, chain, written);
-    virtq_push_head(q, chain->head, written > UINT32_MAX ? UINT32_MAX : (uint32_t)written);
+    /* release: the bytes and the slots are there before the index says so; pairs with the driver's
+     * read barrier after it saw used.idx move */
+    ring_store(q->used_host + USED_IDX, q->used_next, __ATOMIC_RELEASE);
+    mem_note_write(q->mem, GPA(q->used.v + USED_IDX), 2);
+}
+
+void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written)
+{
+    size_t room = chain->writable_bytes;
+
+    virtq_put(q, chain->head, chain->iov + chain->readable_count, chain->writable_count,
+              written < room ? written : room);
+    virtq_publish(q);
 }
 
 void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written)
 {
-    size_t slot;
-
-    if (!q->is_enabled || q->is_broken) {
-        return;
-    }
-    slot = USED_RING + 8u * (size_t)(q->used_next & (q->size - 1u));
-    store_le32(q->used_host + slot, head);
-    store_le32(q->used_host + slot + 4, written);
-    q->used_next++;
-    /* release: the bytes and the slot are there before the index says so; pairs with the driver's
-     * read barrier after it saw used.idx move */
-    ring_store(q->used_host + USED_IDX, q->used_next, __ATOMIC_RELEASE);
-    mem_note_write(q->mem, GPA(q->used.v + slot), 8);
-    mem_note_write(q->mem, GPA(q->used.v + USED_IDX), 2);
+    virtq_put(q, head, NULL, 0, written);
+    virtq_publish(q);
 }
 
 bool virtq_wants_interrupt(struct virtq *q)

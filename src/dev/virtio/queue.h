@@ -76,6 +76,12 @@ bool virtq_has_work(struct virtq *q);
 void virtq_push(struct virtq *q, const struct virtq_chain *chain, size_t written);
 /* The same for a device that kept only the head of the chain, and reported its writes itself. */
 void virtq_push_head(struct virtq *q, uint16_t head, uint32_t written);
+/* The same in two halves, for a request that fills several chains which the driver must see at
+ * once: virtq_put() each (`iov` is the chain's writable part, `written` at most its bytes), then
+ * virtq_publish(). */
+void virtq_put(struct virtq *q, uint16_t head, const struct iovec *iov, unsigned count,
+               size_t written);
+void virtq_publish(struct virtq *q);
 /* Has something been pushed that the driver wants to hear of?  Call once per batch; then raise the
  * interrupt if true. */
 bool virtq_wants_interrupt(struct virtq *q);
