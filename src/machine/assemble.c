@@ -5,20 +5,45 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/clock.h"
 #include "boot/boot.h"
 #include "dev/chip/uart16550.h"
 #include "io/loop.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
+#include "metrics/metrics.h"
+
+/* The time of an access is worth asking only for somebody who reads it. */
+static void access_timed(struct bus *bus, uint64_t addr, void *data, unsigned len, bool is_write,
+                         struct metric_agg *agg)
+{
+    int64_t start_ns;
+
+    if (!metrics_is_open()) {
+        bus_access(bus, addr, data, len, is_write);
+        return;
+    }
+    start_ns = clock_mono_ns();
+    bus_access(bus, addr, data, len, is_write);
+    metric_time(agg, (uint64_t)((clock_mono_ns() - start_ns) / NS_PER_US));
+}
 
 static void on_pio(void *owner, uint16_t port, void *data, unsigned len, bool is_write)
 {
-    bus_access(&((struct machine *)owner)->pio, port, data, len, is_write);
+    struct metrics_vcpu *metrics = &g_metrics.vcpu;
+
+    metric_inc(is_write ? &metrics->exit_io_out : &metrics->exit_io_in);
+    access_timed(&((struct machine *)owner)->pio, port, data, len, is_write,
+                 is_write ? &metrics->exit_io_out_agg : &metrics->exit_io_in_agg);
 }
 
 static void on_mmio(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write)
 {
-    bus_access(&((struct machine *)owner)->mmio, gpa.v, data, len, is_write);
+    struct metrics_vcpu *metrics = &g_metrics.vcpu;
+
+    metric_inc(is_write ? &metrics->exit_mmio_write : &metrics->exit_mmio_read);
+    access_timed(&((struct machine *)owner)->mmio, gpa.v, data, len, is_write,
+                 is_write ? &metrics->exit_mmio_write_agg : &metrics->exit_mmio_read_agg);
 }
 
 static int add_memory(struct machine *m, uint64_t bytes, struct err *err)

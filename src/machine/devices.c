@@ -3,11 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "dev/chip/i8042.h"
-#include "dev/chip/power.h"
-#include "dev/chip/rtc_cmos.h"
-#include "dev/chip/uart16550.h"
 #include "dev/fs/fs.h"
 #include "dev/misc/rng.h"
 #include "dev/virtio/mmio.h"
@@ -28,24 +23,13 @@ static void line_pulse(void *owner, unsigned line)
     (void)hv_irq_pulse(((struct machine *)owner)->vm, line);
 }
 
-static struct irq_line irq_of(struct machine *m, unsigned line)
+struct irq_line machine_irq(struct machine *m, unsigned line)
 {
     return (struct irq_line){.set = line_set, .pulse = line_pulse, .owner = m, .line = line};
 }
 
-static void on_poweroff(void *owner)
-{
-    machine_finish(owner, MACHINE_POWEROFF);
-}
-
-static void on_reset(void *owner)
-{
-    machine_finish(owner, MACHINE_REBOOT);
-}
-
-/* Take `dev` into ownership and put it on a bus. */
-static int place(struct machine *m, struct bus *bus, uint64_t start, uint64_t len,
-                 struct device *dev, struct err *err)
+int machine_place(struct machine *m, struct bus *bus, uint64_t start, uint64_t len,
+                  struct device *dev, struct err *err)
 {
     if (m->device_count == MACHINE_DEVICE_MAX) {
         device_free(dev);
@@ -53,36 +37,6 @@ static int place(struct machine *m, struct bus *bus, uint64_t start, uint64_t le
     }
     m->devices[m->device_count++] = dev;
     return bus_add(bus, start, len, dev, err);
-}
-
-/* A chip that could not be made is NULL. */
-static int place_chip(struct machine *m, uint64_t port, uint64_t len, struct device *dev,
-                      struct err *err)
-{
-    return dev ? place(m, &m->pio, port, len, dev, err)
-               : err_set(err, -ENOMEM, "device at port 0x%llx: out of memory",
-                         (unsigned long long)port);
-}
-
-static int add_chips(struct machine *m, const struct tty_port *console, struct err *err)
-{
-    struct irq_line irq = irq_of(m, LAYOUT_UART_IRQ);
-    int r = place_chip(m, LAYOUT_UART_PORT, UART_PORT_LEN,
-                       (struct device *)uart16550_new(&irq, console), err);
-
-    if (r == 0) {
-        r = place_chip(m, LAYOUT_I8042_PORT, I8042_PORT_LEN, (struct device *)i8042_new(&m->power),
-                       err);
-    }
-    if (r == 0) {
-        r = place_chip(m, LAYOUT_RTC_PORT, RTC_PORT_LEN,
-                       (struct device *)rtc_cmos_new(clock_wall_ns), err);
-    }
-    if (r == 0) {
-        r = place_chip(m, LAYOUT_POWER_PORT, POWER_PORT_LEN, (struct device *)power_new(&m->power),
-                       err);
-    }
-    return r;
 }
 
 int machine_add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
@@ -102,7 +56,7 @@ int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *i
                                 .irq = LAYOUT_VIRTIO_IRQ + n,
                                 .vdev = vdev,
                                 .id = strdup(id)};
-    struct irq_line irq = irq_of(m, slot.irq);
+    struct irq_line irq = machine_irq(m, slot.irq);
     struct device *dev = NULL;
     int r;
 
@@ -117,7 +71,7 @@ int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *i
     if (r < 0) {
         return r;
     }
-    r = place(m, &m->mmio, slot.gpa, LAYOUT_VIRTIO_STRIDE, dev, err);
+    r = machine_place(m, &m->mmio, slot.gpa, LAYOUT_VIRTIO_STRIDE, dev, err);
     if (r == 0) {
         r = slot.id ? machine_cmdline_add(m, err, "virtio_mmio.device=4K@0x%llx:%u",
                                           (unsigned long long)slot.gpa, slot.irq)
@@ -198,8 +152,7 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
     struct loop *loop = NULL;
     int r;
 
-    m->power = (struct power_port){.poweroff = on_poweroff, .reset = on_reset, .owner = m};
-    r = add_chips(m, console, err);
+    r = machine_add_chips(m, config, console, err);
     if (r == 0) {
         r = machine_add_loop(m, &loop, err);
     }

@@ -17,6 +17,9 @@
 #define LAYOUT_RAM_LOW_MAX    (3 * GIB)
 #define LAYOUT_RAM_HIGH_START (4 * GIB)
 
+/* Where guests that measure their boot expect it. */
+#define LAYOUT_BOOT_TIMER UINT64_C(0xc0000000)
+
 /* A page each, so that a guest could map one without seeing the next; where Firecracker has them,
  * so that its guests and command lines fit. */
 #define LAYOUT_VIRTIO_START  UINT64_C(0xc0001000)
@@ -30,6 +33,7 @@
 #define LAYOUT_UART_IRQ  4u
 /* Keyboard controller: Linux's `reboot=k` pulses the CPU's reset line through it. */
 #define LAYOUT_I8042_PORT 0x60u
+#define LAYOUT_I8042_IRQ  1u
 /* Real-time clock: index and data. */
 #define LAYOUT_RTC_PORT 0x70u
 /* Sleep control, sleep status and reset registers; the FADT tells the guest. */

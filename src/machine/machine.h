@@ -4,7 +4,8 @@
  * machine_start() lets it run; it ends by itself or by machine_stop(), and then machine_end_fd()
  * becomes readable and machine_end() tells why.  machine_free() stops what still runs.
  *
- * Threads: machine_stop() and machine_note_panic() from any; the rest from the one that made it.
+ * Threads: machine_stop(), machine_note_panic() and machine_type() from any; the rest from the one
+ * that made it.
  */
 #pragma once
 
@@ -42,6 +43,13 @@ int machine_start(struct machine *machine, struct err *err);
 void machine_stop(struct machine *machine);
 /* The guest said on its console that it panics: the reset that follows is no reboot. */
 void machine_note_panic(struct machine *machine);
+
+/* Press Ctrl-Alt-Del.  1 when the guest was interrupted, 0 when it has its keyboard's interrupt
+ * disabled, -ENOSPC when it does not read what was typed before. */
+int machine_ctrl_alt_del(struct machine *machine);
+/* Type into the serial port; returns how many bytes fit.  When that is not all, the console's
+ * has_room is called once there is room again.  One thread at a time, any. */
+size_t machine_type(struct machine *machine, const void *data, size_t len);
 
 int machine_end_fd(const struct machine *machine);
 enum machine_end machine_end(const struct machine *machine);

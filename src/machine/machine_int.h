@@ -13,7 +13,9 @@
 #include "machine/machine.h"
 #include "mem/map.h"
 
+struct i8042;
 struct loop;
+struct uart16550;
 struct virtio_dev;
 
 #define MACHINE_DEVICE_MAX 32
@@ -51,6 +53,10 @@ struct machine {
     struct loop *loops[MACHINE_LOOP_MAX]; /* [0] is the I/O thread, one more for each share */
     unsigned loop_count;
     struct power_port power;
+    struct uart16550 *uart; /* among the devices */
+    struct i8042 *i8042;
+    int64_t start_mono_ns; /* what the boot timer counts from */
+    int64_t start_cpu_ns;
     struct buf cmdline;    /* the kernel's, grows with the devices */
     const char *init_args; /* what comes behind it: " -- ..." of config->cmdline, or "" */
     bool tells_devices;
@@ -64,10 +70,18 @@ struct machine {
 /* The machine ends for this reason, unless it already has one; kicks all vCPUs.  Any thread. */
 void machine_finish(struct machine *machine, enum machine_end end);
 
+/* chips.c: serial port, keyboard controller, clock, power registers, boot timer. */
+int machine_add_chips(struct machine *machine, const struct vm_config *config,
+                      const struct tty_port *console, struct err *err);
+
 /* devices.c: everything on the buses. */
 int machine_add_devices(struct machine *machine, const struct vm_config *config,
                         const struct tty_port *console, struct err *err);
 void machine_free_devices(struct machine *machine);
+/* Take `dev` into ownership and put it on a bus. */
+int machine_place(struct machine *machine, struct bus *bus, uint64_t start, uint64_t len,
+                  struct device *dev, struct err *err);
+struct irq_line machine_irq(struct machine *machine, unsigned line);
 /* Take a virtio device into ownership: give it the lowest free window and its interrupt, bind its
  * doorbells, tell the kernel.  `id` is copied. */
 int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, const char *id,

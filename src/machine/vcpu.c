@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "machine/machine_int.h"
+#include "metrics/metrics.h"
 
 static void *vcpu_main(void *arg)
 {
@@ -16,10 +17,12 @@ static void *vcpu_main(void *arg)
         if (r < 0 || why == HV_EXIT_BROKEN) {
             const char *text = hv_vcpu_why(vcpu->hv);
 
+            metric_inc(&g_metrics.vcpu.failures);
             (void)snprintf(m->why, sizeof(m->why), "vCPU %u: %s", vcpu->index,
                            text[0] ? text : strerror(-r));
             machine_finish(m, MACHINE_BROKEN);
         } else if (why == HV_EXIT_TRIPLE_FAULT) {
+            metric_inc(&g_metrics.vcpu.failures);
             machine_finish(m, MACHINE_TRIPLE_FAULT);
         }
     }

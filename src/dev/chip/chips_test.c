@@ -1,5 +1,9 @@
-/* chips_test.c — keyboard controller, clock and power registers do what Linux asks of them. */
+/* chips_test.c — keyboard controller, clock, boot timer and power registers do what Linux asks of
+ * them. */
+#include <errno.h>
+
 #include "base/clock.h"
+#include "dev/chip/boot_timer.h"
 #include "dev/chip/i8042.h"
 #include "dev/chip/power.h"
 #include "dev/chip/rtc_cmos.h"
@@ -35,13 +39,24 @@ static void out(struct device *dev, unsigned offset, uint8_t value)
     dev->ops->write(dev, offset, &value, 1);
 }
 
+static unsigned g_pulse_count;
+
+static void pulse(void *owner, unsigned line)
+{
+    (void)owner;
+    CHECK_INT(line, 1);
+    g_pulse_count++;
+}
+
+static const struct irq_line irq = {.pulse = pulse, .line = 1};
+
 TEST(dev_chip, i8042_resets)
 {
-    struct i8042 *chip = i8042_new(&port);
+    struct i8042 *chip = i8042_new(&irq, &port);
     struct device *dev = &chip->dev;
 
     g_reset_count = 0;
-    CHECK_INT(in(dev, 4), 0x14); /* input empty: Linux waits for that before it writes */
+    CHECK_INT(in(dev, 4), 0x10); /* input empty: Linux waits for that before it writes */
     CHECK_INT(in(dev, 1), 0);
     out(dev, 0, 0xfe); /* that is data */
     CHECK_INT(g_reset_count, 0);
@@ -50,19 +65,91 @@ TEST(dev_chip, i8042_resets)
     device_free(dev);
 }
 
-TEST(dev_chip, i8042_answers_a_probe)
+TEST(dev_chip, i8042_answers_commands)
 {
-    static const uint8_t vectors[][2] = {{0xaa, 0x55}, {0xab, 0x01}, {0x20, 0x34}};
-    struct i8042 *chip = i8042_new(&port);
+    static const uint8_t vectors[][2] = {{0xaa, 0x55}, {0xab, 0x00}, {0x20, 0x05}, {0xd0, 0x00}};
+    struct i8042 *chip = i8042_new(&irq, &port);
     struct device *dev = &chip->dev;
 
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         out(dev, 4, vectors[i][0]);
-        CHECK_INT(in(dev, 4), 0x15);
+        CHECK_INT(in(dev, 4), 0x11);
         CHECK_INT(in(dev, 0), vectors[i][1]);
-        CHECK_INT(in(dev, 4), 0x14);
+        CHECK_INT(in(dev, 4), 0x10);
     }
+    CHECK_INT(in(dev, 0), 0);
     out(dev, 4, 0x60);
+    CHECK_INT(in(dev, 4), 0x18);
+    out(dev, 0, 0x44);
+    out(dev, 4, 0xd1);
+    out(dev, 0, 0x99);
+    out(dev, 4, 0x20);
+    CHECK_INT(in(dev, 0), 0x44);
+    out(dev, 4, 0xd0);
+    CHECK_INT(in(dev, 0), 0x99);
+    device_free(dev);
+}
+
+TEST(dev_chip, i8042_keyboard_agrees_to_everything)
+{
+    struct i8042 *chip = i8042_new(&irq, &port);
+    struct device *dev = &chip->dev;
+
+    g_pulse_count = 0;
+    out(dev, 0, 0xf4);
+    CHECK_INT(g_pulse_count, 1);
+    out(dev, 0, 0xff);
+    CHECK_INT(in(dev, 0), 0xfa);
+    CHECK_INT(in(dev, 4), 0x10); /* one answer, not two */
+    device_free(dev);
+}
+
+TEST(dev_chip, i8042_types_ctrl_alt_del)
+{
+    static const uint8_t codes[] = {0x14, 0x11, 0xe0, 0x71};
+    struct i8042 *chip = i8042_new(&irq, &port);
+    struct device *dev = &chip->dev;
+
+    g_pulse_count = 0;
+    CHECK_INT(i8042_ctrl_alt_del(chip), 1);
+    for (unsigned i = 0; i < sizeof(codes); i++) {
+        CHECK_INT(g_pulse_count, i + 1); /* another one for every byte that waits */
+        CHECK_INT(in(dev, 4), 0x11);
+        CHECK_INT(in(dev, 0), codes[i]);
+    }
+    CHECK_INT(in(dev, 4), 0x10);
+    CHECK_INT(g_pulse_count, 4);
+    out(dev, 4, 0x60);
+    out(dev, 0, 0x04); /* no interrupt, please */
+    for (unsigned i = 0; i < 4; i++) {
+        CHECK_INT(i8042_ctrl_alt_del(chip), 0);
+    }
+    CHECK_INT(i8042_ctrl_alt_del(chip), -ENOSPC);
+    CHECK_INT(g_pulse_count, 4);
+    device_free(dev);
+}
+
+static unsigned g_boot_count;
+
+static void booted(void *owner)
+{
+    (void)owner;
+    g_boot_count++;
+}
+
+TEST(dev_chip, boot_timer_rings_for_its_number)
+{
+    struct boot_timer *timer = boot_timer_new(booted, NULL);
+    struct device *dev = &timer->dev;
+    uint32_t wide = 123;
+
+    g_boot_count = 0;
+    out(dev, 1, 123);
+    out(dev, 0, 122);
+    dev->ops->write(dev, 0, &wide, 4);
+    CHECK_INT(g_boot_count, 0);
+    out(dev, 0, 123);
+    CHECK_INT(g_boot_count, 1);
     CHECK_INT(in(dev, 0), 0);
     device_free(dev);
 }

@@ -9,6 +9,8 @@
 
 #include <stdlib.h>
 
+#include "metrics/metrics.h"
+
 /* Register offsets, table II. */
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
 
@@ -63,6 +65,7 @@ static uint8_t take_received(struct uart16550 *uart)
 
     if (ring_used(uart)) {
         byte = uart->ring[uart->head++ % UART_RING_SIZE];
+        metric_inc(&g_metrics.uart.read_count);
     }
     if (uart->is_input_held && ring_used(uart) < UART_RING_SIZE / 2) {
         uart->is_input_held = false;
@@ -140,6 +143,7 @@ static void write_data(struct uart16550 *uart, uint8_t value)
         put_received(uart, value);
         pulse_received(uart);
     } else {
+        metric_inc(&g_metrics.uart.write_count);
         uart->tty.write(uart->tty.owner, &value, 1);
     }
     set_thre(uart);

@@ -1,8 +1,9 @@
 /* uart16550.h — a National Semiconductor PC16550D serial port, 8 byte-wide registers.
  *
  * Sends at once, so the transmitter is always empty.  Receives into a ring larger than the chip's
- * FIFO.  The interrupt is an edge for every new cause, which is what a driver that loops until the
- * IIR says "none" needs.  Baud rate, parity and break do nothing.
+ * FIFO; what does not fit stays with the host.  The interrupt is an edge for every new cause, which
+ * is what a driver that loops until the IIR says "none" needs.  Baud rate, parity and break do
+ * nothing.
  *
  * Threads: guest side on any vCPU, uart16550_input() from any one other thread.
  */
@@ -18,7 +19,7 @@
 #include "dev/port/tty_port.h"
 
 #define UART_PORT_LEN  8
-#define UART_RING_SIZE 4096 /* a power of two */
+#define UART_RING_SIZE 64 /* a power of two */
 
 struct uart16550 {
     struct device dev;
