@@ -8,6 +8,7 @@
 #include "base/auto.h"
 #include "base/bits.h"
 #include "base/str.h"
+#include "boot/kaslr.h"
 #include "boot/layout.h"
 #include "boot/zeropage.h"
 #include "hv/hv.h"
@@ -203,6 +204,29 @@ static int write_reset(const struct boot_config *config, struct err *err)
                  : 0;
 }
 
+/* Linux's rule for its switches: a word of its own, anywhere. */
+static bool has_word(const char *cmdline, const char *word)
+{
+    size_t len = strlen(word);
+
+    for (const char *p = strstr(cmdline, word); p; p = strstr(p + len, word)) {
+        if ((p == cmdline || p[-1] == ' ') && (p[len] == 0 || p[len] == ' ')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int randomize(const struct boot_config *config, bool *ret_is_randomized, struct err *err)
+{
+    int r = has_word(config->cmdline, "nokaslr")
+                ? 0
+                : kaslr_move(config->kernel, config->random, config->mem, err);
+
+    *ret_is_randomized = r > 0;
+    return r;
+}
+
 int boot_load(const struct boot_config *config, struct cpu_state *ret_state, struct err *err)
 {
     struct zeropage zp = {
@@ -210,6 +234,7 @@ int boot_load(const struct boot_config *config, struct cpu_state *ret_state, str
     int r = check_memory(config->mem, err);
 
     if (r < 0 || (r = kernel_load(config->kernel, config->mem, err)) < 0 ||
+        (r = randomize(config, &zp.is_randomized, err)) < 0 ||
         (r = write_initrd(config, &zp.initrd, &zp.initrd_len, err)) < 0 ||
         (r = write_cmdline(config, err)) < 0 ||
         (r = acpi_write(config->acpi, config->mem, GPA(BOOT_ACPI), BOOT_ACPI_LEN, err)) < 0 ||

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "boot/acpi.h"
@@ -29,6 +30,7 @@ struct boot_config {
     unsigned initrd_count;          /* 0: no initrd */
     const char *cmdline;
     const struct acpi_config *acpi;
+    uint64_t random; /* chooses the kernel's linear address, if that can be chosen (boot/kaslr.h) */
 };
 
 /* -ENOSPC: memory too small, -E2BIG: command line too long, -EINVAL: devices that ACPI cannot say.

@@ -12,6 +12,7 @@
 #define VERSION_XLF     0x20c /* xloadflags */
 #define VERSION_MADE_UP 0x20f
 #define HEADER_MIN      (BP_PAYLOAD_LENGTH + 4)
+#define ALIGNMENT_MIN   (2 * MIB) /* its early page tables have pages of this size */
 #define SECTOR          512u
 #define INITRD_MAX_ELF  UINT32_C(0x7fffffff) /* what 64-bit kernels say in their header */
 #define CMDLINE_MAX_ELF 2047u                /* COMMAND_LINE_SIZE - 1 on x86 */
@@ -65,6 +66,14 @@ static int find_payload(const uint8_t *head, uint64_t file_len, struct bzimage *
     return 0;
 }
 
+static uint64_t alignment(const uint8_t *head)
+{
+    uint64_t have = load_le32(head + BP_KERNEL_ALIGNMENT);
+
+    return head[BP_RELOCATABLE_KERNEL] && have >= ALIGNMENT_MIN && (have & (have - 1)) == 0 ? have
+                                                                                            : 0;
+}
+
 int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_len, struct bzimage *ret_image,
                   struct err *err)
 {
@@ -83,6 +92,7 @@ int bzimage_parse(const uint8_t *head, size_t len, uint64_t file_len, struct bzi
     image.initrd_max = (image.initrd_max ? image.initrd_max : INITRD_MAX_OLD) + 1;
     image.cmdline_max = load_le32(head + BP_CMDLINE_SIZE);
     image.cmdline_max = image.cmdline_max ? image.cmdline_max : CMDLINE_MAX_OLD;
+    image.alignment = alignment(head);
     end = (size_t)BP_HEADER + head[BP_JUMP_LEN];
     end = end < BP_HDR_END_MAX ? end : BP_HDR_END_MAX;
     end = end < len ? end : len;

@@ -16,6 +16,7 @@ struct bzimage {
     uint64_t payload_len;
     uint64_t initrd_max;  /* first address above where an initrd may be */
     uint64_t cmdline_max; /* longest command line, without its NUL */
+    uint64_t alignment; /* of its linear address, a power of 2 from 2 MiB; 0: it cannot be moved */
     size_t setup_len;
     uint8_t setup[BZIMAGE_SETUP_MAX]; /* what belongs at 1F1H of the zero page */
 };

@@ -22,8 +22,7 @@ static const struct machine_name machine_names[] = {
     {EM_PPC, "powerpc"},    {EM_PPC64, "powerpc64"}, {EM_S390, "s390x"},    {EM_MIPS, "mips"},
     {258, "loongarch"},     {EM_SPARCV9, "sparc64"}};
 
-/* Read exactly `len` bytes at `offset` of the ELF. */
-static int source_read(const struct elf_source *source, uint64_t offset, void *data, uint64_t len)
+int elf_read(const struct elf_source *source, uint64_t offset, void *data, uint64_t len)
 {
     if (!range_within(offset, len, source->len)) {
         return -ENODATA;
@@ -77,6 +76,12 @@ static int check_header(const Elf64_Ehdr *eh, struct err *err)
     return 0;
 }
 
+/* A part of the file ends here. */
+static void end_at(struct elf *elf, uint64_t offset)
+{
+    elf->file_end = offset > elf->file_end ? offset : elf->file_end;
+}
+
 static int add_segment(struct elf *elf, const Elf64_Phdr *ph, struct err *err)
 {
     uint64_t end;
@@ -98,6 +103,7 @@ static int add_segment(struct elf *elf, const Elf64_Phdr *ph, struct err *err)
                                                                .gpa = ph->p_paddr,
                                                                .file_len = ph->p_filesz,
                                                                .mem_len = ph->p_memsz};
+    end_at(elf, ph->p_offset + ph->p_filesz);
     elf->start = ph->p_paddr < elf->start ? ph->p_paddr : elf->start;
     elf->end = end > elf->end ? end : elf->end;
     return 0;
@@ -115,13 +121,21 @@ static bool has_entry(const struct elf *elf)
     return false;
 }
 
+/* 0 if there are none; they are not needed to load it. */
+static uint64_t section_headers_end(const Elf64_Ehdr *eh, uint64_t file_len)
+{
+    uint64_t len = (uint64_t)eh->e_shnum * eh->e_shentsize;
+
+    return range_within(eh->e_shoff, len, file_len) ? eh->e_shoff + len : 0;
+}
+
 int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *err)
 {
     struct elf elf = {.source = *source, .start = UINT64_MAX};
     Elf64_Ehdr eh = {0};
     int r;
 
-    r = source_read(source, 0, &eh, source->len < sizeof(eh) ? source->len : sizeof(eh));
+    r = elf_read(source, 0, &eh, source->len < sizeof(eh) ? source->len : sizeof(eh));
     if (r < 0) {
         return err_set(err, r, "cannot read the ELF header");
     }
@@ -140,7 +154,7 @@ int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *
         uint64_t offset;
 
         if (__builtin_add_overflow(eh.e_phoff, i * sizeof(ph), &offset) ||
-            source_read(source, offset, &ph, sizeof(ph)) < 0) {
+            elf_read(source, offset, &ph, sizeof(ph)) < 0) {
             return err_set(err, -ENODATA, "ELF file ends within its program headers");
         }
         r = add_segment(&elf, &ph, err);
@@ -148,6 +162,7 @@ int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *
             return r;
         }
     }
+    end_at(&elf, section_headers_end(&eh, source->len));
     elf.entry = eh.e_entry;
     if (elf.segment_count == 0 || !has_entry(&elf)) {
         return err_set(err, -ENOEXEC,
@@ -171,7 +186,7 @@ static int load_segment(const struct elf *elf, const struct elf_segment *s, stru
                        str_from_size(align_up(elf->end, MIB), need),
                        str_from_size(mem_total_bytes(mem), have));
     }
-    r = source_read(&elf->source, s->offset, to, s->file_len);
+    r = elf_read(&elf->source, s->offset, to, s->file_len);
     if (r < 0) {
         return err_set(err, r, "cannot read the kernel's segments: %s", strerror(-r));
     }

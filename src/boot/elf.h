@@ -32,9 +32,10 @@ struct elf_segment {
 
 struct elf {
     struct elf_source source;
-    uint64_t entry; /* physical */
-    uint64_t start; /* lowest physical address of a segment */
-    uint64_t end;   /* first address above all segments */
+    uint64_t entry;    /* physical */
+    uint64_t start;    /* lowest physical address of a segment */
+    uint64_t end;      /* first address above all segments */
+    uint64_t file_end; /* in the source; what follows there is not the ELF's */
     unsigned segment_count;
     struct elf_segment segments[ELF_SEGMENT_MAX];
 };
@@ -44,6 +45,9 @@ bool elf_sniff(const void *data, size_t len);
 
 /* Check the headers.  The source must outlive *ret_elf. */
 int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *err);
+
+/* Exactly `len` bytes at `offset` of the source, -ENODATA if there are fewer. */
+int elf_read(const struct elf_source *source, uint64_t offset, void *data, uint64_t len);
 
 /* Copy the segments to guest memory, which must be zeroed where nothing was loaded before.
  * -ENOSPC: guest memory is too small. */

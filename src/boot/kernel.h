@@ -2,7 +2,8 @@
  *
  * Accepted are a bzImage (boot protocol 2.08 and later, any packing Linux knows) and an x86-64
  * vmlinux, also when the whole file is compressed.  The guest never runs its own decompressor: the
- * ELF inside the bzImage is unpacked here and entered directly, so KASLR is off.
+ * ELF inside the bzImage is unpacked here and entered directly; boot/kaslr.h does what else it
+ * does.
  *
  * Unpacking takes 50 to 300 ms, so the ELF can be kept in a cache directory, keyed by the content
  * of the kernel file.  A cache that cannot be read or written is not an error.

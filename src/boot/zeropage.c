@@ -48,6 +48,8 @@ static void fill(uint8_t *page, const struct zeropage *zp, const struct mem_map 
     page[BP_TYPE_OF_LOADER] = BP_LOADER_UNDEFINED;
     /* No heap of ours; what a kernel file says about that means its real-mode code. */
     page[BP_LOADFLAGS] = (uint8_t)(page[BP_LOADFLAGS] & ~BP_LOADFLAGS_CAN_USE_HEAP);
+    page[BP_LOADFLAGS] = (uint8_t)(page[BP_LOADFLAGS] & ~BP_LOADFLAGS_KASLR);
+    page[BP_LOADFLAGS] |= zp->is_randomized ? BP_LOADFLAGS_KASLR : 0;
     store_le32(page + BP_RAMDISK_IMAGE, (uint32_t)zp->initrd);
     store_le32(page + BP_RAMDISK_SIZE, (uint32_t)zp->initrd_len);
     store_le32(page + BP_EXT_RAMDISK_IMAGE, (uint32_t)(zp->initrd >> 32));

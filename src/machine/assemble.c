@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -104,6 +105,9 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     for (unsigned i = 0; i < m->slot_count; i++) {
         virtio[i] = (struct acpi_virtio){
             .gpa = GPA(m->slots[i].gpa), .len = LAYOUT_VIRTIO_STRIDE, .irq = m->slots[i].irq};
+    }
+    if (getrandom(&boot.random, sizeof(boot.random), 0) != (ssize_t)sizeof(boot.random)) {
+        return err_sys(err, "getrandom");
     }
     r = boot_load(&boot, state, err);
     if (r < 0) {

@@ -39,6 +39,7 @@
 #define BP_HEADER_MAGIC           0x53726448u /* "HdrS" */
 #define BP_LOADER_UNDEFINED       0xff
 #define BP_LOADFLAGS_LOADED_HIGH  0x01
+#define BP_LOADFLAGS_KASLR        0x02 /* the loader has randomized the kernel's address */
 #define BP_LOADFLAGS_QUIET        0x20
 #define BP_LOADFLAGS_CAN_USE_HEAP 0x80
 #define BP_XLF_KERNEL_64          0x0001

@@ -147,6 +147,17 @@ def test_the_kernel_full_of_checks_boots(ec1):
     assert re.findall(r".*(?:BUG:|WARNING:|INFO: possible|Oops|list_add corruption).*", log) == []
 
 
+def address(ec1, *flags):
+    text = ec1.run("grep", "-w", "_text", "/proc/kallsyms", flags=list(flags)).stdout.decode()
+    return int(text.split()[0], 16)
+
+
+def test_each_vm_has_its_kernel_at_another_address(ec1):
+    found = {address(ec1) for _ in range(3)}
+    assert len(found) > 1 and all(0xFFFFFFFF81000000 <= a < 0xFFFFFFFFC0000000 for a in found)
+    assert address(ec1, "-a", "nokaslr") == 0xFFFFFFFF81000000
+
+
 def test_doctor_says_what_this_host_can_do(ec1):
     text = ec1("doctor", check=0).stdout.decode()
     for word in ("/dev/kvm", "software engine", "kernel", "ec1-init"):
