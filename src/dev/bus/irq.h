@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 struct irq_line {
     void (*set)(void *owner, unsigned line, bool level);
@@ -22,3 +23,10 @@ static inline void irq_pulse(const struct irq_line *irq)
 {
     irq->pulse(irq->owner, irq->line);
 }
+
+/* Where message-signalled interrupts go.  Any thread may send; what the guest wrote as address may
+ * be nonsense, and then nothing happens. */
+struct msi_port {
+    void (*send)(void *owner, uint64_t address, uint32_t data);
+    void *owner;
+};
