@@ -13,6 +13,7 @@
 #include "base/auto.h"
 #include "base/bits.h"
 #include "base/buf.h"
+#include "boot/acpi_pci.h"
 #include "boot/aml.h"
 #include "hv/hv.h"
 #include "mem/map.h"
@@ -127,6 +128,9 @@ static size_t add_dsdt(struct buf *out, const struct acpi_config *config)
     scope = aml_open(out);
     for (unsigned i = 0; i < config->virtio_count; i++) {
         add_virtio(out, &config->virtio[i], i);
+    }
+    if (config->pci) {
+        acpi_put_pci(out, config->pci);
     }
     if (config->uart_len) {
         add_uart(out, config);

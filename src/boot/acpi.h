@@ -21,10 +21,22 @@ struct acpi_virtio {
     uint32_t irq; /* I/O APIC input */
 };
 
+/* A PCI host bridge with one bus. */
+#define ACPI_PCI_WINDOWS 2
+struct acpi_pci {
+    gpa_t mmconfig; /* configuration space, below 4 GiB */
+    uint32_t mmconfig_len;
+    struct {
+        gpa_t start;
+        uint64_t len;            /* not 0 */
+    } windows[ACPI_PCI_WINDOWS]; /* where BARs may lie */
+};
+
 struct acpi_config {
     unsigned vcpu_count; /* APIC ids are 0 to vcpu_count - 1 */
     const struct acpi_virtio *virtio;
     unsigned virtio_count;
+    const struct acpi_pci *pci; /* NULL: none */
     /* COM1; len 0: there is none. */
     uint16_t uart_port;
     uint8_t uart_len;

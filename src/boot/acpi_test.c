@@ -158,6 +158,9 @@ static void disassemble(const uint8_t *t, struct buf *ret_text)
 
 TEST(boot, acpi_reads_back_with_iasl)
 {
+    struct acpi_pci pci = {.mmconfig = {0xeec00000},
+                           .mmconfig_len = 0x100000,
+                           .windows = {{{0xc0000000}, 0x1000}, {{256 * GIB}, 256 * GIB}}};
     struct acpi_config c = config(2);
     struct mem_map *mem = memory();
     struct buf text = {0};
@@ -168,6 +171,7 @@ TEST(boot, acpi_reads_back_with_iasl)
         mem_map_free(mem);
         SKIP("there is no iasl");
     }
+    c.pci = &pci;
     CHECK_OK(acpi_write(&c, mem, GPA(BOOT_ACPI), BOOT_ACPI_LEN, &err), &err);
     fadt = table(mem, load_le64(xsdt(mem) + 36), "FACP");
     disassemble(table(mem, load_le64(fadt + 140), "DSDT"), &text);
@@ -182,6 +186,10 @@ TEST(boot, acpi_reads_back_with_iasl)
     CHECK_HAS(buf_str(&text), "0x00000017,");
     CHECK_HAS(buf_str(&text), "0x03F8,             // Range Minimum");
     CHECK_HAS(buf_str(&text), "Name (_S5, Package (0x02)");
+    CHECK_HAS(buf_str(&text), "Device (PC00)");
+    CHECK_HAS(buf_str(&text), "0x0000004000000000, // Range Minimum");
+    CHECK_HAS(buf_str(&text), "0x0000007FFFFFFFFF, // Range Maximum");
+    CHECK_HAS(buf_str(&text), "0xEEC00000,         // Address Base");
     buf_clear(&text);
     disassemble(fadt, &text);
     CHECK_HAS(buf_str(&text), "Hardware Reduced (V5) : 1");

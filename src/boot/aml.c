@@ -162,3 +162,31 @@ void aml_interrupt(struct buf *out, uint32_t line)
     buf_append_u8(out, 1);
     buf_append_le32(out, line);
 }
+
+void aml_bus_range(struct buf *out, uint16_t first, uint16_t last)
+{
+    buf_append_u8(out, 0x88); /* 6.4.3.5.3, word address space */
+    buf_append_le16(out, 13);
+    buf_append_u8(out, 2);    /* bus numbers */
+    buf_append_u8(out, 0x0c); /* both ends are fixed */
+    buf_append_u8(out, 0);
+    buf_append_le16(out, 0); /* granularity */
+    buf_append_le16(out, first);
+    buf_append_le16(out, last);
+    buf_append_le16(out, 0); /* translation */
+    buf_append_le16(out, (uint16_t)(last - first + 1));
+}
+
+void aml_memory_window(struct buf *out, uint64_t start, uint64_t len)
+{
+    buf_append_u8(out, 0x8a); /* 6.4.3.5.1, quad word address space */
+    buf_append_le16(out, 43);
+    buf_append_u8(out, 0);    /* memory */
+    buf_append_u8(out, 0x0c); /* both ends are fixed */
+    buf_append_u8(out, 1);    /* read and write, not cached */
+    buf_append_le64(out, 0);  /* granularity */
+    buf_append_le64(out, start);
+    buf_append_le64(out, start + len - 1);
+    buf_append_le64(out, 0); /* translation */
+    buf_append_le64(out, len);
+}

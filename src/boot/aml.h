@@ -29,4 +29,8 @@ void aml_close_resources(struct buf *out, size_t mark);
 /* Resource descriptors (ACPI 6.5, 6.4). */
 void aml_memory32(struct buf *out, uint32_t start, uint32_t len);
 void aml_io(struct buf *out, uint16_t start, uint8_t len);
+/* Bus numbers that a bridge answers for. */
+void aml_bus_range(struct buf *out, uint16_t first, uint16_t last);
+/* A range of memory addresses that a bridge hands down; `start` + `len` do not wrap. */
+void aml_memory_window(struct buf *out, uint64_t start, uint64_t len);
 void aml_interrupt(struct buf *out, uint32_t line); /* edge, active high, exclusive */

@@ -138,6 +138,14 @@ static int set_hostname(void *owner, const char *text, struct err *err)
     return 0;
 }
 
+static int set_pci(void *owner, const char *text, struct err *err)
+{
+    (void)text;
+    (void)err;
+    ((struct run_args *)owner)->spec.has_pci = true;
+    return 0;
+}
+
 static int set_timeout(void *owner, const char *text, struct err *err)
 {
     return str_to_duration("timeout", text, &((struct run_args *)owner)->timeout_ns, err);
@@ -218,6 +226,7 @@ static const struct arg_option g_options[] = {
     {"all-kernel-args", 0, "TEXT", "the kernel's command line, in place of the usual one",
      set_all_kernel_args},
     {"engine", 0, "auto|kvm|soft", "what executes the guest (default auto)", set_engine},
+    {"pci", 0, NULL, "devices on a PCI bus (default: virtio-mmio)", set_pci},
     {"name", 0, "NAME", "a name for exec, stop and the others", set_name},
     {"hostname", 0, "NAME", "host name in the VM", set_hostname},
     {"detach", 'd', NULL, "go on in the background, print the id", set_detach},

@@ -35,6 +35,7 @@ struct vm_config {
     bool count_all;        /* for machine_counters(): also what slows the guest down */
     unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
     uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
+    bool has_pci;          /* virtio devices on a PCI bus, not as virtio-mmio */
     const char *kernel;    /* file: bzImage or ELF */
     int kernel_fd;         /* the same, opened and the caller's; 0: open `kernel` */
     const char *cache_dir; /* for unpacked kernels; NULL: none */

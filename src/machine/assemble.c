@@ -84,11 +84,12 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     struct acpi_virtio virtio[MACHINE_DEVICE_MAX];
     struct acpi_config acpi = {.vcpu_count = m->vcpu_count,
                                .virtio = virtio,
-                               .virtio_count = m->slot_count,
+                               .virtio_count = m->pci ? 0 : m->slot_count,
                                .uart_port = LAYOUT_UART_PORT,
                                .uart_len = UART_PORT_LEN,
                                .uart_irq = LAYOUT_UART_IRQ,
                                .power_port = LAYOUT_POWER_PORT};
+    struct acpi_pci pci;
     struct boot_part initrd = {.data = config->initrd, .len = config->initrd_len};
     struct boot_config boot = {.mem = m->mem,
                                .kernel = kernel,
@@ -102,12 +103,16 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     if (!state) {
         return err_set(err, -ENOMEM, "boot: out of memory");
     }
-    for (unsigned i = 0; i < m->slot_count; i++) {
+    for (unsigned i = 0; i < acpi.virtio_count; i++) {
         virtio[i] = (struct acpi_virtio){
             .gpa = GPA(m->slots[i].gpa), .len = LAYOUT_VIRTIO_STRIDE, .irq = m->slots[i].irq};
     }
     if (getrandom(&boot.random, sizeof(boot.random), 0) != (ssize_t)sizeof(boot.random)) {
         return err_sys(err, "getrandom");
+    }
+    if (m->pci) {
+        machine_describe_pci(&pci);
+        acpi.pci = &pci;
     }
     r = boot_load(&boot, state, err);
     if (r < 0) {

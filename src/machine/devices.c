@@ -5,6 +5,7 @@
 
 #include "dev/fs/fs.h"
 #include "dev/misc/rng.h"
+#include "dev/pci/pci.h"
 #include "dev/virtio/mmio.h"
 #include "dev/vsock/vsock.h"
 #include "host/tree_dir.h"
@@ -47,63 +48,6 @@ int machine_add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
         *ret_loop = m->loops[m->loop_count++];
     }
     return r;
-}
-
-int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *id, struct err *err)
-{
-    unsigned n = m->slot_count;
-    struct machine_slot slot = {.gpa = LAYOUT_VIRTIO_START + n * LAYOUT_VIRTIO_STRIDE,
-                                .irq = LAYOUT_VIRTIO_IRQ + n,
-                                .vdev = vdev,
-                                .id = strdup(id)};
-    struct irq_line irq = machine_irq(m, slot.irq);
-    struct device *dev = NULL;
-    int r;
-
-    if (n == LAYOUT_VIRTIO_MAX) {
-        vdev->ops->free(vdev);
-        free(slot.id);
-        return err_set(err, -ENOSPC,
-                       "Could not allocate GSI: The requested resource is not available.");
-    }
-    m->slots[m->slot_count++] = slot;
-    r = virtio_mmio_new(vdev, &irq, &dev, err);
-    if (r < 0) {
-        return r;
-    }
-    r = machine_place(m, &m->mmio, slot.gpa, LAYOUT_VIRTIO_STRIDE, dev, err);
-    if (r == 0) {
-        r = slot.id ? machine_cmdline_add(m, err, "virtio_mmio.device=4K@0x%llx:%u",
-                                          (unsigned long long)slot.gpa, slot.irq)
-                    : err_set(err, -ENOMEM, "device: out of memory");
-    }
-    if (r < 0) {
-        return r;
-    }
-    for (unsigned q = 0; q < vdev->queue_count; q++) {
-        struct hv_doorbell bell = {.gpa = GPA(slot.gpa + VIRTIO_MMIO_QUEUE_NOTIFY),
-                                   .len = 4,
-                                   .match = q,
-                                   .eventfd = vdev->notify_fd[q]};
-
-        r = hv_doorbell_add(m->vm, &bell);
-        if (r < 0) {
-            return err_set(err, r, "doorbell of %s: %s", vdev->ops->kind, strerror(-r));
-        }
-    }
-    return 0;
-}
-
-struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind, const char *id)
-{
-    for (unsigned i = 0; i < m->slot_count; i++) {
-        const struct machine_slot *slot = &m->slots[i];
-
-        if (strcmp(slot->vdev->ops->kind, kind) == 0 && strcmp(slot->id, id) == 0) {
-            return slot->vdev;
-        }
-    }
-    return NULL;
 }
 
 static int add_share(struct machine *m, const struct config_share *share, struct err *err)
@@ -153,6 +97,9 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
     int r;
 
     r = machine_add_chips(m, config, console, err);
+    if (r == 0 && config->has_pci) {
+        r = machine_add_pci(m, err);
+    }
     if (r == 0) {
         r = machine_add_loop(m, &loop, err);
     }
@@ -176,6 +123,7 @@ void machine_free_devices(struct machine *m)
     while (m->device_count > 0) {
         device_free(m->devices[--m->device_count]);
     }
+    pci_bus_free(m->pci);
     while (m->slot_count > 0) {
         free(m->slots[--m->slot_count].id);
     }

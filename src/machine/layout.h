@@ -6,7 +6,9 @@
  *     0xc0001000 + n * 4 KiB       virtio-mmio device n
  *     0xfec00000                   I/O APIC (hv)
  *     0xfee00000                   local APICs (hv)
+ *     0xeec00000                   PCI configuration space (MMCONFIG), 1 MiB for one bus
  *   4 GiB       ..               the rest of RAM
+ *   256 GiB     .. 512 GiB       memory BARs of PCI devices
  *
  * What lies inside low RAM at boot (zero page, command line, ACPI tables) is boot/'s.
  */
@@ -27,6 +29,14 @@
 #define LAYOUT_VIRTIO_MAX    19u
 /* Lines 0 to 4 belong to what a PC has there (timer, keyboard, cascade, COM2, COM1). */
 #define LAYOUT_VIRTIO_IRQ 5u
+
+/* Below the APICs, where Firecracker has it: 256 MiB are kept, one bus is there. */
+#define LAYOUT_PCI_MMCONFIG UINT64_C(0xeec00000)
+/* BARs: the guest may put them into either, we put all into the high one. */
+#define LAYOUT_PCI_LOW_START  UINT64_C(0xc0001000)
+#define LAYOUT_PCI_LOW_LEN    (LAYOUT_PCI_MMCONFIG - LAYOUT_PCI_LOW_START)
+#define LAYOUT_PCI_HIGH_START (256 * GIB)
+#define LAYOUT_PCI_HIGH_LEN   (256 * GIB)
 
 /* COM1, where `console=ttyS0` and every early console look. */
 #define LAYOUT_UART_PORT 0x3f8u

@@ -16,9 +16,12 @@
 struct i8042;
 struct loop;
 struct uart16550;
+struct pci_bus;
+struct pci_function;
 struct virtio_dev;
 
 #define MACHINE_DEVICE_MAX 32
+#define MACHINE_PCI_MAX    31 /* slot 0 is the host bridge */
 #define MACHINE_LOOP_MAX   (CONFIG_SHARE_MAX + 1)
 
 struct machine_vcpu {
@@ -29,10 +32,11 @@ struct machine_vcpu {
     bool has_thread;
 };
 
-/* A virtio-mmio device that was placed. */
+/* A virtio device that was placed. */
 struct machine_slot {
-    uint64_t gpa;
+    uint64_t gpa; /* of virtio-mmio */
     unsigned irq;
+    struct pci_function *fn; /* on the PCI bus; NULL: virtio-mmio */
     struct virtio_dev *vdev; /* owned by its transport */
     char *id;                /* the resource's; "" where there is only one of the kind */
 };
@@ -46,6 +50,7 @@ struct machine {
     struct machine_vcpu vcpus[HV_VCPU_MAX];
     struct bus pio;
     struct bus mmio;
+    struct pci_bus *pci;                        /* NULL: there is none */
     struct device *devices[MACHINE_DEVICE_MAX]; /* owned */
     unsigned device_count;
     struct machine_slot slots[MACHINE_DEVICE_MAX];
@@ -82,15 +87,19 @@ void machine_free_devices(struct machine *machine);
 int machine_place(struct machine *machine, struct bus *bus, uint64_t start, uint64_t len,
                   struct device *dev, struct err *err);
 struct irq_line machine_irq(struct machine *machine, unsigned line);
-/* Take a virtio device into ownership: give it the lowest free window and its interrupt, bind its
- * doorbells, tell the kernel.  `id` is copied. */
+/* A further loop with a thread of its own. */
+int machine_add_loop(struct machine *machine, struct loop **ret_loop, struct err *err);
+
+/* virtio.c */
+/* Take a virtio device into ownership: give it the lowest free window and its interrupt, or a slot
+ * on the PCI bus, bind its doorbells, tell the kernel.  `id` is copied. */
 int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, const char *id,
                        struct err *err);
 /* The device of this kind (virtio_ops.kind) and id; NULL: none. */
 struct virtio_dev *machine_find_virtio(const struct machine *machine, const char *kind,
                                        const char *id);
-/* A further loop with a thread of its own. */
-int machine_add_loop(struct machine *machine, struct loop **ret_loop, struct err *err);
+int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev,
+                          const struct hv_doorbell *bell, struct err *err);
 
 /* cmdline.c: the command line begins, grows and ends. */
 int machine_cmdline_begin(struct machine *machine, const struct vm_config *config, struct err *err);
@@ -98,6 +107,13 @@ int machine_cmdline_begin(struct machine *machine, const struct vm_config *confi
 int machine_cmdline_add(struct machine *machine, struct err *err, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 int machine_cmdline_end(struct machine *machine, struct err *err);
+
+/* pci.c: a PCI bus, and virtio devices on it. */
+int machine_add_pci(struct machine *machine, struct err *err);
+/* Give the slot's device a place on it. */
+int machine_place_pci(struct machine *machine, struct machine_slot *slot, struct err *err);
+struct acpi_pci;
+void machine_describe_pci(struct acpi_pci *pci);
 
 /* vcpu.c */
 int machine_start_vcpus(struct machine *machine, struct err *err);

@@ -22,7 +22,9 @@
     "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 cryptomgr.notests random.trust_cpu=on " \
     "tsc=reliable noreplace-smp rcupdate.rcu_expedited=1 "                                    \
     "initcall_blacklist=ftrace_check_for_weak_functions,trace_eval_init,blake2s_mod_init,"    \
-    "jent_mod_init pci=off"
+    "jent_mod_init"
+/* Nobody need look for a PCI bus where there is none. */
+#define CMDLINE_NO_PCI " pci=off"
 /* The software engine keeps code by its address, and what it kept serves the next process. */
 #define CMDLINE_SOFT " norandmaps"
 
@@ -119,8 +121,9 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     char init[1024];
     Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
     Ec1__V1__Root root = EC1__V1__ROOT__INIT;
-    struct initramfs_request request = {.needed = FEATURES_NEEDED,
-                                        .wanted = FEATURE_BIT(FEATURE_RNG)};
+    struct initramfs_request request = {
+        .needed = FEATURES_NEEDED | FEATURE_BIT(spec->has_pci ? FEATURE_PCI : FEATURE_MMIO),
+        .wanted = FEATURE_BIT(FEATURE_RNG)};
     AUTO_FREE char *hostname = strdup(spec->hostname ? spec->hostname
                                       : spec->name   ? spec->name
                                                      : "ec1");
@@ -153,6 +156,9 @@ int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *ke
     r = compose(spec, kernel, mounts, boot, err);
     free(mounts);
     buf_append_str(&boot->cmdline, spec->all_args ? spec->all_args : CMDLINE);
+    if (!spec->all_args && !spec->has_pci) {
+        buf_append_str(&boot->cmdline, CMDLINE_NO_PCI);
+    }
     if (!spec->all_args && backend_is_soft(spec->engine)) {
         buf_append_str(&boot->cmdline, CMDLINE_SOFT);
     }

@@ -70,7 +70,8 @@ static void check_kernel(struct host_check *kernel, struct host_check *modules)
         return;
     }
     say(kernel, HOST_CHECK_OK, "%.350s", k->image);
-    if (k->modules[0] && module_list_make(k->modules, FEATURES_NEEDED, 0, &list, &err) < 0) {
+    if (k->modules[0] && module_list_make(k->modules, FEATURES_NEEDED | FEATURE_BIT(FEATURE_MMIO),
+                                          0, &list, &err) < 0) {
         say(modules, HOST_CHECK_BAD, "%.300s", err_text(&err));
     } else if (k->modules[0]) {
         say(modules, HOST_CHECK_OK, "%.350s", k->modules);

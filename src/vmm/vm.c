@@ -110,6 +110,7 @@ static int build_machine(struct vm *vm, const struct vm_spec *spec, struct err *
         .vcpu_count = spec->vcpu_count,
         .mem_bytes = spec->mem_bytes,
         .count_all = spec->count_all,
+        .has_pci = spec->has_pci,
         .kernel = vm->kernel.image,
         .cache_dir = kernel_cache_dir(cache, NULL) == 0 ? cache : NULL,
         .cmdline = vm->boot.cmdline.data ? buf_str(&vm->boot.cmdline) : "",

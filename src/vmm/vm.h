@@ -40,6 +40,7 @@ struct vm_spec {
     struct vm_mount mounts[VM_MOUNT_MAX];
     unsigned mount_count;
     bool is_kept;            /* listed after its end, until removed */
+    bool has_pci;            /* devices on a PCI bus */
     bool count_all;          /* vm_counters() shows also what slows the guest down */
     bool show_console;       /* on stderr, as it comes */
     int64_t boot_timeout_ns; /* 0: 60 s on KVM, 180 s on the software engine */

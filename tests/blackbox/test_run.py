@@ -158,6 +158,15 @@ def test_each_vm_has_its_kernel_at_another_address(ec1):
     assert address(ec1, "-a", "nokaslr") == 0xFFFFFFFF81000000
 
 
+def test_devices_on_a_pci_bus(ec1):
+    done = ec1.run("sh", "-c", "cat /sys/bus/pci/devices/0000:00:0[12].0/device; cat; grep -c PCI-MSI /proc/interrupts",
+                   flags=["--pci"], input=b"x\n")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.decode().split()
+    assert lines[:3] == ["0x1044", "0x1053", "x"], "entropy and vsock: 1040h + virtio id"
+    assert int(lines[3]) > 5
+
+
 def test_doctor_says_what_this_host_can_do(ec1):
     text = ec1("doctor", check=0).stdout.decode()
     for word in ("/dev/kvm", "software engine", "kernel", "ec1-init"):

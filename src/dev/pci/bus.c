@@ -11,7 +11,8 @@
 #include "base/bits.h"
 #include "dev/pci/pci.h"
 
-/* What Firecracker's guests find at 00:00.0: the host bridge that Intel calls "PCI Express Root". */
+/* What Firecracker's guests find at 00:00.0: the host bridge that Intel calls "PCI Express Root".
+ */
 #define BRIDGE_VENDOR 0x8086
 #define BRIDGE_DEVICE 0x0d57
 #define BRIDGE_CLASS  0x060000u

@@ -24,8 +24,8 @@
 
 /* Ports of configuration mechanism 1, and the bytes of configuration space of one bus in MMCONFIG
  * (PCI Express Base Specification 5.0, 7.2.2). */
-#define PCI_PORT       0xcf8u
-#define PCI_PORT_LEN   8u
+#define PCI_PORT           0xcf8u
+#define PCI_PORT_LEN       8u
 #define PCI_MMCONFIG_BYTES 0x100000u
 
 /* Offsets in configuration space: chapter 6.1. */

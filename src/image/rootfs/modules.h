@@ -10,6 +10,7 @@
  */
 #define MODULE_FEATURES(X)                                                          \
     X(FEATURE_MMIO, "virtio_mmio", "CONFIG_VIRTIO_MMIO=y or m")                     \
+    X(FEATURE_PCI, "virtio_pci", "CONFIG_VIRTIO_PCI=y or m")                        \
     X(FEATURE_VSOCK, "vmw_vsock_virtio_transport", "CONFIG_VIRTIO_VSOCKETS=y or m") \
     X(FEATURE_FS, "virtiofs", "CONFIG_VIRTIO_FS=y or m")                            \
     X(FEATURE_OVERLAY, "overlay", "CONFIG_OVERLAY_FS=y or m")                       \
@@ -26,10 +27,9 @@ enum module_feature {
 
 /* For masks. */
 #define FEATURE_BIT(feature) (1u << (feature))
-/* What `ec1` itself stands on. */
-#define FEATURES_NEEDED                                                                 \
-    (FEATURE_BIT(FEATURE_MMIO) | FEATURE_BIT(FEATURE_VSOCK) | FEATURE_BIT(FEATURE_FS) | \
-     FEATURE_BIT(FEATURE_OVERLAY))
+/* What `ec1` itself stands on, with FEATURE_MMIO or FEATURE_PCI. */
+#define FEATURES_NEEDED \
+    (FEATURE_BIT(FEATURE_VSOCK) | FEATURE_BIT(FEATURE_FS) | FEATURE_BIT(FEATURE_OVERLAY))
 
 /* Paths of module files, dependencies first. */
 struct module_list {

@@ -1,0 +1,71 @@
+/* pci.c — the machine's PCI bus, and virtio devices on it. */
+#include "dev/pci/pci.h"
+
+#include "boot/acpi.h"
+#include "dev/virtio/pci.h"
+#include "machine/layout.h"
+#include "machine/machine_int.h"
+
+static void send_msi(void *owner, uint64_t address, uint32_t data)
+{
+    (void)hv_msi(((struct machine *)owner)->vm, address, data);
+}
+
+int machine_add_pci(struct machine *m, struct err *err)
+{
+    static const struct pci_bus_config config = {.window = {LAYOUT_PCI_HIGH_START},
+                                                 .window_len = LAYOUT_PCI_HIGH_LEN};
+    int r = pci_bus_new(&config, &m->pci, err);
+
+    if (r == 0) {
+        r = bus_add(&m->pio, PCI_PORT, PCI_PORT_LEN, pci_bus_ports(m->pci), err);
+    }
+    if (r == 0) {
+        r = bus_add(&m->mmio, LAYOUT_PCI_MMCONFIG, PCI_MMCONFIG_BYTES, pci_bus_mmconfig(m->pci),
+                    err);
+    }
+    if (r == 0) {
+        r = bus_add(&m->mmio, LAYOUT_PCI_HIGH_START, LAYOUT_PCI_HIGH_LEN, pci_bus_window(m->pci),
+                    err);
+    }
+    return r;
+}
+
+static struct hv_doorbell doorbell(const struct virtio_dev *vdev, gpa_t bar, unsigned queue)
+{
+    return (struct hv_doorbell){
+        .gpa = GPA(bar.v + VIRTIO_PCI_NOTIFY + (uint64_t)queue * VIRTIO_PCI_NOTIFY_STRIDE),
+        .len = 2,
+        .match = queue,
+        .eventfd = vdev->notify_fd[queue]};
+}
+
+/* Its BAR follows from the slot on the bus, so that no two devices ever meet. */
+int machine_place_pci(struct machine *m, struct machine_slot *slot, struct err *err)
+{
+    struct msi_port msi = {.send = send_msi, .owner = m};
+    int number = pci_bus_free_slot(m->pci); /* machine_add_virtio() has counted */
+    gpa_t bar = GPA(LAYOUT_PCI_HIGH_START + (uint64_t)(unsigned)number * VIRTIO_PCI_BAR_BYTES);
+    int r = virtio_pci_new(slot->vdev, bar, &msi, &slot->fn, err);
+
+    if (r < 0) {
+        return r;
+    }
+    pci_bus_add(m->pci, (unsigned)number, slot->fn);
+    for (unsigned q = 0; r == 0 && q < slot->vdev->queue_count; q++) {
+        struct hv_doorbell bell = doorbell(slot->vdev, bar, q);
+
+        r = machine_bind_doorbell(m, slot->vdev, &bell, err);
+    }
+    return r;
+}
+
+void machine_describe_pci(struct acpi_pci *pci)
+{
+    *pci = (struct acpi_pci){
+        .mmconfig = GPA(LAYOUT_PCI_MMCONFIG),
+        .mmconfig_len = PCI_MMCONFIG_BYTES,
+        .windows = {{GPA(LAYOUT_PCI_LOW_START), LAYOUT_PCI_LOW_LEN},
+                    {GPA(LAYOUT_PCI_HIGH_START), LAYOUT_PCI_HIGH_LEN}},
+    };
+}
