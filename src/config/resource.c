@@ -3,6 +3,31 @@
 
 #include <stdlib.h>
 
+static void patch_bucket(struct resource_bucket *to, bool *to_has,
+                         const struct resource_bucket *patch)
+{
+    *to_has = patch->size && patch->refill_time;
+    *to = *to_has ? *patch : (struct resource_bucket){0};
+}
+
+void resource_limiter_patch(struct resource_limiter *to, bool *to_has,
+                            const struct resource_limiter *patch, bool patch_has)
+{
+    if (!patch_has) {
+        return;
+    }
+    if (!*to_has) {
+        *to = (struct resource_limiter){0};
+    }
+    if (patch->has_bandwidth) {
+        patch_bucket(&to->bandwidth, &to->has_bandwidth, &patch->bandwidth);
+    }
+    if (patch->has_ops) {
+        patch_bucket(&to->ops, &to->has_ops, &patch->ops);
+    }
+    *to_has = to->has_bandwidth || to->has_ops;
+}
+
 void resource_boot_fini(struct resource_boot *boot)
 {
     free(boot->kernel_image_path);

@@ -218,6 +218,10 @@ struct resource_hinting {
     bool has_guest_cmd;
 };
 
+/* PATCH: what `patch` names replaces what *to says; a bucket that does not limit is none. */
+void resource_limiter_patch(struct resource_limiter *to, bool *to_has,
+                            const struct resource_limiter *patch, bool patch_has);
+
 /* Free what a resource holds and zero it. */
 void resource_boot_fini(struct resource_boot *boot);
 void resource_drive_fini(struct resource_drive *drive);

@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "config/resource.h"
 
 #define CONFIG_VCPU_MAX      32
 #define CONFIG_MEM_MIN_BYTES (32 * MIB)
@@ -28,6 +29,16 @@ struct config_share {
                        minute */
     bool is_lower;  /* read-only below an overlay: no extended attributes, and directories that the
                        monitor may not search or read look empty */
+};
+
+struct net_inner;
+struct net_port;
+
+/* A network interface: what was configured, and what was opened for it. */
+struct config_net {
+    const struct resource_net *resource;
+    struct net_port *port;   /* outlives the machine */
+    struct net_inner *inner; /* the same; NULL: none */
 };
 
 struct vm_config {
@@ -48,6 +59,8 @@ struct vm_config {
     size_t initrd_len;
     unsigned share_count;
     struct config_share shares[CONFIG_SHARE_MAX];
+    unsigned net_count;
+    const struct config_net *nets;
     uint32_t vsock_cid;     /* 3 to 0xfffffffe */
     const char *vsock_path; /* Unix socket of the host side; NULL: no vsock */
 };

@@ -65,4 +65,8 @@ const char *machine_engine_warning(const struct machine *machine);
  * columns.  Stops the machine if it runs. */
 void machine_counters(struct machine *machine, struct buf *out);
 
+/* live_net.c: change the limits that the patch of an interface names; -ENOENT: there is none of
+ * this id. */
+int machine_net_patch(struct machine *machine, const struct resource_net *patch);
+
 void machine_free(struct machine *machine);

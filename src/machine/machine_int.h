@@ -101,6 +101,10 @@ struct virtio_dev *machine_find_virtio(const struct machine *machine, const char
 int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev,
                           const struct hv_doorbell *bell, struct err *err);
 
+/* net.c: network interfaces, in the order of the configuration. */
+int machine_add_nets(struct machine *machine, const struct vm_config *config, struct loop *loop,
+                     struct err *err);
+
 /* cmdline.c: the command line begins, grows and ends. */
 int machine_cmdline_begin(struct machine *machine, const struct vm_config *config, struct err *err);
 /* One more word, if config->tells_devices. */

@@ -46,15 +46,15 @@ static int read_initrd(struct microvm *vm, struct start_plan *plan, struct err *
 
 /* Hosts objects that were opened when their resources were configured, to the machine.  One line
  * for each kind of device, in no particular order: machine/devices.c attaches them. */
-static void lend_devices(struct microvm *vm, struct vm_config *config)
+static int lend_devices(struct microvm *vm, struct start_plan *plan, struct err *err)
 {
-    (void)vm;
-    (void)config;
+    return start_plan_add_nets(vm, plan, err);
 }
 
 int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err)
 {
     const struct microvm_resources *res = &vm->resources;
+    int r;
 
     *plan = (struct start_plan){0};
     plan->config = (struct vm_config){
@@ -70,13 +70,14 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         return err_set(err, -ENOMEM, "memory %llu MiB: must be at most 512 GiB",
                        (unsigned long long)res->machine.mem_size_mib);
     }
-    lend_devices(vm, &plan->config);
-    return read_initrd(vm, plan, err);
+    r = lend_devices(vm, plan, err);
+    return r < 0 ? r : read_initrd(vm, plan, err);
 }
 
 void start_plan_fini(struct start_plan *plan)
 {
     buf_fini(&plan->initrd);
+    free(plan->nets);
 }
 
 /* How the process ends with its machine: what a guest asks for is a success. */

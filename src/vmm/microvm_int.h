@@ -12,6 +12,8 @@
 #include "vmm/microvm.h"
 
 struct console;
+struct net_port;
+struct start_plan;
 
 struct microvm {
     struct microvm_options options;
@@ -25,6 +27,9 @@ struct microvm {
     /* do_boot.c */
     int kernel_fd; /* -1: none */
     int initrd_fd;
+
+    /* do_net.c: one for each of resources.nets, in its order */
+    struct net_port **net_ports;
 
     /* do_start.c */
     struct console *console;
@@ -58,6 +63,9 @@ int do_delete_drive(struct microvm *vm, const struct action *action, struct err 
 int do_put_net(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_net(struct microvm *vm, const struct action *action, struct err *err);
 int do_delete_net(struct microvm *vm, const struct action *action, struct err *err);
+
+void microvm_nets_fini(struct microvm *vm);
+int start_plan_add_nets(struct microvm *vm, struct start_plan *plan, struct err *err);
 
 int do_put_pmem(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_pmem(struct microvm *vm, const struct action *action, struct err *err);
@@ -106,6 +114,7 @@ int do_load_snapshot(struct microvm *vm, const struct action *action, struct err
 struct start_plan {
     struct vm_config config;
     struct buf initrd;
+    struct config_net *nets;
 };
 
 /* From the resources to what machine_new() takes; the host objects are lent. */

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "dev/net/net_int.h"
+#include "dev/virtio/limiter_state.h"
 
 #define FEATURES                                                                             \
     (NET_F_CSUM | NET_F_GUEST_CSUM | NET_F_GUEST_TSO4 | NET_F_GUEST_TSO6 | NET_F_GUEST_UFO | \
@@ -132,15 +133,20 @@ static int start(struct virtio_dev *dev)
     return 0;
 }
 
+static void forget(struct net *net)
+{
+    net->held = 0;
+    net->pool.count = 0;
+    net->pool.iov_count = 0;
+    net->pool.bytes = 0;
+}
+
 static void reset(struct virtio_dev *dev)
 {
     struct net *net = net_of(dev);
 
     stop(net);
-    net->held = 0;
-    net->pool.count = 0;
-    net->pool.iov_count = 0;
-    net->pool.bytes = 0;
+    forget(net);
 }
 
 static void notify(struct virtio_dev *dev, unsigned index)
@@ -154,6 +160,25 @@ static void notify(struct virtio_dev *dev, unsigned index)
         metric_inc(&net->metrics->tx_queue_event_count);
         net_transmit(net);
     }
+}
+
+/* What is in flight on a wire is lost; what the driver posted is taken again. */
+static void net_save(struct virtio_dev *dev, struct state *s)
+{
+    struct net *net = net_of(dev);
+
+    virtq_unpop(&dev->queues[NET_RX], net->pool.count);
+    forget(net);
+    virtio_limiter_fields(&net->rx_limiter, s);
+    virtio_limiter_fields(&net->tx_limiter, s);
+}
+
+static void net_load(struct virtio_dev *dev, struct state *s)
+{
+    struct net *net = net_of(dev);
+
+    virtio_limiter_fields(&net->rx_limiter, s);
+    virtio_limiter_fields(&net->tx_limiter, s);
 }
 
 static void net_free(struct virtio_dev *dev)
@@ -177,6 +202,8 @@ static const struct virtio_ops net_ops = {
     .reset = reset,
     .notify = notify,
     .free = net_free,
+    .save = net_save,
+    .load = net_load,
 };
 
 static void fill(struct net *net, const struct net_config *config, struct loop *loop)

@@ -1,0 +1,50 @@
+/* net.c — network interfaces of the machine. */
+#include "dev/net/net.h"
+
+#include <stdio.h>
+
+#include "machine/limits.h"
+#include "machine/machine_int.h"
+
+/* The text was checked when it was configured. */
+static void parse_mac(const char *text, uint8_t mac[static NET_MAC_BYTES])
+{
+    unsigned bytes[NET_MAC_BYTES] = {0};
+
+    (void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3],
+                 &bytes[4], &bytes[5]);
+    for (unsigned i = 0; i < NET_MAC_BYTES; i++) {
+        mac[i] = (uint8_t)bytes[i];
+    }
+}
+
+int machine_add_nets(struct machine *m, const struct vm_config *config, struct loop *loop,
+                     struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < config->net_count; i++) {
+        const struct config_net *net = &config->nets[i];
+        const struct resource_net *resource = net->resource;
+        struct net_config device = {
+            .id = resource->iface_id,
+            .has_mac = resource->guest_mac != NULL,
+            .has_mtu = resource->has_mtu,
+            .mtu = resource->mtu,
+            .rx = limits_config(&resource->rx_rate_limiter, resource->has_rx),
+            .tx = limits_config(&resource->tx_rate_limiter, resource->has_tx),
+            .port = net->port,
+            .inner = net->inner,
+        };
+        struct virtio_dev *vdev = NULL;
+
+        if (resource->guest_mac) {
+            parse_mac(resource->guest_mac, device.mac);
+        }
+        r = net_new(&device, m->mem, loop, &vdev, err);
+        if (r == 0) {
+            r = machine_add_virtio(m, vdev, resource->iface_id, err);
+        }
+    }
+    return r;
+}
