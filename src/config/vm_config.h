@@ -51,7 +51,8 @@ struct vm_config {
     int kernel_fd;         /* the same, opened and the caller's; 0: open `kernel` */
     const char *cache_dir; /* for unpacked kernels; NULL: none */
     const char *cmdline;
-    bool tells_devices;  /* add `pci=off`, root and virtio-mmio devices to the command line */
+    bool
+        tells_devices; /* add `pci=off` or virtio-mmio devices, and the root, to the command line */
     bool has_boot_timer; /* boot_timer.h; counts from these, of CLOCK_MONOTONIC and CPU time */
     int64_t start_mono_ns;
     int64_t start_cpu_ns;

@@ -59,7 +59,7 @@ int machine_cmdline_begin(struct machine *m, const struct vm_config *config, str
         end--;
     }
     buf_append(&m->cmdline, text, (size_t)(end - text));
-    return machine_cmdline_add(m, err, "pci=off");
+    return config->has_pci ? 0 : machine_cmdline_add(m, err, "pci=off");
 }
 
 int machine_cmdline_add(struct machine *m, struct err *err, const char *fmt, ...)

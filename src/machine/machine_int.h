@@ -37,6 +37,7 @@ struct machine_slot {
     uint64_t gpa; /* of virtio-mmio */
     unsigned irq;
     struct pci_function *fn; /* on the PCI bus; NULL: virtio-mmio */
+    unsigned pci_number;     /* its slot there */
     struct virtio_dev *vdev; /* owned by its transport */
     char *id;                /* the resource's; "" where there is only one of the kind */
 };
@@ -98,6 +99,8 @@ int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, const c
 /* The device of this kind (virtio_ops.kind) and id; NULL: none. */
 struct virtio_dev *machine_find_virtio(const struct machine *machine, const char *kind,
                                        const char *id);
+/* Take a device off the PCI bus and free it, while the machine runs or not.  -ENOENT. */
+int machine_remove_virtio(struct machine *machine, const char *kind, const char *id);
 int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev,
                           const struct hv_doorbell *bell, struct err *err);
 
@@ -116,6 +119,8 @@ int machine_cmdline_end(struct machine *machine, struct err *err);
 int machine_add_pci(struct machine *machine, struct err *err);
 /* Give the slot's device a place on it. */
 int machine_place_pci(struct machine *machine, struct machine_slot *slot, struct err *err);
+/* Take it off again and free it. */
+void machine_unplace_pci(struct machine *machine, const struct machine_slot *slot);
 struct acpi_pci;
 void machine_describe_pci(struct acpi_pci *pci);
 

@@ -5,10 +5,11 @@
 #include <stdlib.h>
 
 #include "boot/fake_kernel.h"
+#include "dev/misc/rng.h"
 #include "host/console.h"
 #include "machine/backend.h"
 #include "machine/layout.h"
-#include "machine/machine.h"
+#include "machine/machine_int.h"
 #include "tests/lib/test.h"
 
 /* What the console's watcher needs: a test's machine. */
@@ -26,6 +27,7 @@ struct rig {
     struct console *console;
     char path[64];
     int fd;
+    bool has_pci;
 };
 
 static int build(struct rig *rig, const void *code, size_t len, struct err *err)
@@ -42,6 +44,7 @@ static int build(struct rig *rig, const void *code, size_t len, struct err *err)
     CHECK_OK(console_new(&quiet, &rig->console, err), err);
     CHECK_INT(console_watch(rig->console, "panic", on_panic, NULL), 0);
     config.kernel = rig->path;
+    config.has_pci = rig->has_pci;
     return machine_new(&config, console_port(rig->console), &g_machine, err);
 }
 
@@ -54,7 +57,7 @@ static void tear_down(struct rig *rig)
 
 static void check_end(const void *code, size_t len, enum machine_end want)
 {
-    struct rig rig;
+    struct rig rig = {0};
     struct err err = {0};
     struct pollfd end = {.events = POLLIN};
 
@@ -109,7 +112,7 @@ TEST(machine, a_reset_after_a_panic_on_the_console_is_a_panic)
 
 TEST(machine, a_machine_that_runs_for_ever_is_stopped)
 {
-    struct rig rig;
+    struct rig rig = {0};
     struct err err = {0};
 
     CHECK_OK(build(&rig, "\xeb\xfe", 2, &err), &err); /* jmp $ */
@@ -122,9 +125,51 @@ TEST(machine, a_machine_that_runs_for_ever_is_stopped)
     tear_down(&rig);
 }
 
+static uint32_t pci_id(unsigned slot)
+{
+    uint32_t id = 0;
+
+    bus_access(&g_machine->mmio, LAYOUT_PCI_MMCONFIG + (slot << 15), &id, sizeof(id), false);
+    return id;
+}
+
+TEST(machine, devices_come_to_a_running_machine_and_go)
+{
+    struct rig rig = {.has_pci = true};
+    struct virtio_dev *vdev = NULL;
+    struct err err = {0};
+    unsigned first;
+
+    CHECK_OK(build(&rig, "\xeb\xfe", 2, &err), &err); /* jmp $ */
+    CHECK_OK(machine_start(g_machine, &err), &err);
+    first = g_machine->slot_count;
+    CHECK_INT(pci_id(first), 0x10441af4); /* the machine's own entropy device is the last one */
+    for (unsigned i = first; i < MACHINE_PCI_MAX; i++) {
+        char id[8];
+
+        (void)snprintf(id, sizeof(id), "%u", i);
+        CHECK_OK(rng_new(g_machine->mem, g_machine->loops[0], NULL, &vdev, &err), &err);
+        CHECK_OK(machine_add_virtio(g_machine, vdev, id, &err), &err);
+    }
+    CHECK_OK(rng_new(g_machine->mem, g_machine->loops[0], NULL, &vdev, &err), &err);
+    CHECK_INT(machine_add_virtio(g_machine, vdev, "more", &err), -ENOSPC);
+    CHECK_STR(err_text(&err), "Could not find an available device slot on the PCI bus.");
+    CHECK_INT(pci_id(10), 0x10441af4);
+    CHECK_INT(machine_remove_virtio(g_machine, "virtio-rng", "9"), 0);
+    CHECK_INT(pci_id(10), UINT32_MAX);
+    CHECK(machine_find_virtio(g_machine, "virtio-rng", "9") == NULL);
+    CHECK(machine_find_virtio(g_machine, "virtio-rng", "10") != NULL);
+    CHECK_INT(machine_remove_virtio(g_machine, "virtio-rng", "9"), -ENOENT);
+    CHECK_OK(rng_new(g_machine->mem, g_machine->loops[0], NULL, &vdev, &err), &err);
+    CHECK_OK(machine_add_virtio(g_machine, vdev, "again", &err), &err);
+    CHECK_INT(pci_id(10), 0x10441af4);
+    CHECK_INT(machine_end(g_machine), MACHINE_RUNS);
+    tear_down(&rig);
+}
+
 TEST(machine, code_outside_memory_breaks_the_machine_and_says_why)
 {
-    struct rig rig;
+    struct rig rig = {0};
     struct err err = {0};
     struct pollfd end = {.events = POLLIN};
 

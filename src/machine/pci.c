@@ -3,6 +3,7 @@
 
 #include "boot/acpi.h"
 #include "dev/virtio/pci.h"
+#include "io/loop.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
 
@@ -40,24 +41,52 @@ static struct hv_doorbell doorbell(const struct virtio_dev *vdev, gpa_t bar, uns
         .eventfd = vdev->notify_fd[queue]};
 }
 
-/* Its BAR follows from the slot on the bus, so that no two devices ever meet. */
+/* It follows from the slot on the bus, so that no two devices ever meet. */
+static gpa_t bar_of(unsigned number)
+{
+    return GPA(LAYOUT_PCI_HIGH_START + (uint64_t)number * VIRTIO_PCI_BAR_BYTES);
+}
+
 int machine_place_pci(struct machine *m, struct machine_slot *slot, struct err *err)
 {
     struct msi_port msi = {.send = send_msi, .owner = m};
     int number = pci_bus_free_slot(m->pci); /* machine_add_virtio() has counted */
-    gpa_t bar = GPA(LAYOUT_PCI_HIGH_START + (uint64_t)(unsigned)number * VIRTIO_PCI_BAR_BYTES);
+    gpa_t bar = bar_of((unsigned)number);
     int r = virtio_pci_new(slot->vdev, bar, &msi, &slot->fn, err);
 
     if (r < 0) {
         return r;
     }
-    pci_bus_add(m->pci, (unsigned)number, slot->fn);
+    slot->pci_number = (unsigned)number;
+    pci_bus_add(m->pci, slot->pci_number, slot->fn);
     for (unsigned q = 0; r == 0 && q < slot->vdev->queue_count; q++) {
         struct hv_doorbell bell = doorbell(slot->vdev, bar, q);
 
         r = machine_bind_doorbell(m, slot->vdev, &bell, err);
     }
     return r;
+}
+
+/* On the device's loop: its timers and descriptors are there. */
+static void free_function(void *owner)
+{
+    struct pci_function *fn = owner;
+
+    fn->ops->free(fn);
+}
+
+void machine_unplace_pci(struct machine *m, const struct machine_slot *slot)
+{
+    struct loop *loop = slot->vdev->loop;
+
+    pci_bus_remove(m->pci, slot->fn);
+    for (unsigned q = 0; q < slot->vdev->queue_count; q++) {
+        struct hv_doorbell bell = doorbell(slot->vdev, bar_of(slot->pci_number), q);
+
+        (void)hv_doorbell_remove(m->vm, &bell);
+    }
+    virtio_pci_stop(slot->fn);
+    loop_call(loop, free_function, slot->fn);
 }
 
 void machine_describe_pci(struct acpi_pci *pci)

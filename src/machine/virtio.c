@@ -70,14 +70,35 @@ int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *i
     return m->pci ? machine_place_pci(m, slot, err) : place_mmio(m, slot, err);
 }
 
+/* `slot_count` if there is none. */
+static unsigned find(const struct machine *m, const char *kind, const char *id)
+{
+    unsigned i = 0;
+
+    while (i < m->slot_count &&
+           (strcmp(m->slots[i].vdev->ops->kind, kind) != 0 || strcmp(m->slots[i].id, id) != 0)) {
+        i++;
+    }
+    return i;
+}
+
 struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind, const char *id)
 {
-    for (unsigned i = 0; i < m->slot_count; i++) {
-        const struct machine_slot *slot = &m->slots[i];
+    unsigned i = find(m, kind, id);
 
-        if (strcmp(slot->vdev->ops->kind, kind) == 0 && strcmp(slot->id, id) == 0) {
-            return slot->vdev;
-        }
+    return i < m->slot_count ? m->slots[i].vdev : NULL;
+}
+
+int machine_remove_virtio(struct machine *m, const char *kind, const char *id)
+{
+    unsigned i = find(m, kind, id);
+
+    if (i == m->slot_count || !m->slots[i].fn) {
+        return -ENOENT;
     }
-    return NULL;
+    machine_unplace_pci(m, &m->slots[i]);
+    free(m->slots[i].id);
+    m->slot_count--;
+    memmove(&m->slots[i], &m->slots[i + 1], (m->slot_count - i) * sizeof(m->slots[0]));
+    return 0;
 }

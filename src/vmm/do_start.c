@@ -65,6 +65,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         .kernel_fd = vm->kernel_fd,
         .cmdline = res->boot.boot_args ? res->boot.boot_args : DEFAULT_ARGS,
         .tells_devices = true,
+        .has_pci = vm->options.enable_pci,
     };
     if (res->machine.mem_size_mib > CONFIG_MEM_MAX_BYTES / MIB) {
         return err_set(err, -ENOMEM, "memory %llu MiB: must be at most 512 GiB",

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "dev/pci/pci.h"
+#include "state/state.h"
 
 /* What Firecracker's guests find at 00:00.0: the host bridge that Intel calls "PCI Express Root".
  */
@@ -266,6 +267,11 @@ struct device *pci_bus_mmconfig(struct pci_bus *bus)
 struct device *pci_bus_window(struct pci_bus *bus)
 {
     return &bus->window.dev;
+}
+
+void pci_bus_fields(struct pci_bus *bus, struct state *s)
+{
+    STATE(s, bus->address);
 }
 
 int pci_bus_free_slot(struct pci_bus *bus)

@@ -1,8 +1,10 @@
 /* function.c — how the configuration space of a function is built. */
 #include <assert.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "dev/pci/pci.h"
+#include "state/state.h"
 
 #define CAP_START 0x40u /* behind the header: chapter 6.1 */
 
@@ -48,4 +50,19 @@ unsigned pci_put_capability(struct pci_function *fn, uint8_t id, unsigned len)
     fn->cap_last = at;
     fn->cap_end = (at + len + 3) & ~3u;
     return at;
+}
+
+void pci_function_fields(struct pci_function *fn, struct state *s)
+{
+    uint8_t config[PCI_CONFIG_BYTES];
+
+    memcpy(config, fn->config, sizeof(config));
+    state_bytes(s, "configuration space", config, sizeof(config));
+    for (unsigned i = 0; i < PCI_CONFIG_BYTES; i++) { /* the rest is what this device is */
+        fn->config[i] =
+            (uint8_t)((fn->config[i] & ~fn->writable[i]) | (config[i] & fn->writable[i]));
+    }
+    if (fn->ops->fields) {
+        fn->ops->fields(fn, s);
+    }
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "state/state.h"
 
 /* Message control: 6.8.2.3. */
 #define CONTROL_ENABLE BIT(15)
@@ -71,6 +72,18 @@ void msix_control(struct msix *msix, uint16_t value)
     msix->is_masked = value & CONTROL_MASK;
     send_pending(msix);
     (void)pthread_mutex_unlock(&msix->lock);
+}
+
+void msix_fields(struct msix *msix, struct state *s)
+{
+    STATE(s, msix->is_enabled);
+    STATE(s, msix->is_masked);
+    STATE(s, msix->pending);
+    for (unsigned i = 0; i < msix->count; i++) {
+        STATE(s, msix->entries[i].address);
+        STATE(s, msix->entries[i].data);
+        STATE(s, msix->entries[i].control);
+    }
 }
 
 /* The table as the guest sees it. */

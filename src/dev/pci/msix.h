@@ -48,6 +48,9 @@ unsigned msix_put_capability(const struct msix *msix, struct pci_function *fn, u
 /* The guest wrote the message control register. */
 void msix_control(struct msix *msix, uint16_t value);
 
+/* Snapshot, both ways. */
+void msix_fields(struct msix *msix, struct state *s);
+
 /* Accesses to the table: 4 or 8 bytes, aligned; others read 0 and write nothing. */
 void msix_table_read(struct msix *msix, uint64_t offset, void *data, unsigned len);
 void msix_table_write(struct msix *msix, uint64_t offset, const void *data, unsigned len);

@@ -51,6 +51,7 @@ enum pci_reg {
 #define PCI_CAP_MSIX   0x11
 
 struct pci_function;
+struct state;
 
 struct pci_ops {
     const char *kind;
@@ -62,6 +63,9 @@ struct pci_ops {
     /* Access to the memory BAR; `offset` + `len` lies in it. */
     void (*bar_read)(struct pci_function *fn, uint64_t offset, void *data, unsigned len);
     void (*bar_write)(struct pci_function *fn, uint64_t offset, const void *data, unsigned len);
+    /* Snapshot, both ways: what is its own; the configuration space is there already.  The machine
+     * is paused, or not started.  NULL: nothing. */
+    void (*fields)(struct pci_function *fn, struct state *s);
     void (*free)(struct pci_function *fn);
 };
 
@@ -90,6 +94,9 @@ void pci_put_bar(struct pci_function *fn, gpa_t gpa, uint64_t len);
 unsigned pci_put_capability(struct pci_function *fn, uint8_t id, unsigned len);
 gpa_t pci_bar(const struct pci_function *fn);
 
+/* Snapshot, both ways: what the guest set in its configuration space, then ops->fields. */
+void pci_function_fields(struct pci_function *fn, struct state *s);
+
 struct pci_bus;
 
 struct pci_bus_config {
@@ -107,6 +114,9 @@ void pci_bus_free(struct pci_bus *bus);
 struct device *pci_bus_ports(struct pci_bus *bus);
 struct device *pci_bus_mmconfig(struct pci_bus *bus);
 struct device *pci_bus_window(struct pci_bus *bus);
+
+/* Snapshot, both ways: the bus without its functions. */
+void pci_bus_fields(struct pci_bus *bus, struct state *s);
 
 /* The lowest free slot, 1 to 31; -ENOSPC. */
 int pci_bus_free_slot(struct pci_bus *bus);

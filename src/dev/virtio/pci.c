@@ -7,6 +7,7 @@
 
 #include "dev/pci/msix.h"
 #include "dev/virtio/virtio_int.h"
+#include "state/state.h"
 
 /* 4.1.2: ids; the class by what the device is. */
 #define VENDOR_ID   0x1af4
@@ -359,6 +360,19 @@ static void config_written(struct pci_function *fn, unsigned offset, unsigned le
     }
 }
 
+static void fields(struct pci_function *fn, struct state *s)
+{
+    struct virtio_pci *p = pci_of(fn);
+
+    msix_fields(&p->msix, s);
+    for (unsigned i = 0; i < ARRAY_LEN(p->vectors); i++) {
+        STATE(s, p->vectors[i]);
+    }
+    STATE(s, p->device_feature_select);
+    STATE(s, p->driver_feature_select);
+    STATE(s, p->queue_select);
+}
+
 static unsigned put_cap(struct pci_function *fn, enum cap_type type, unsigned cap_len,
                         uint32_t offset, uint32_t length)
 {
@@ -437,6 +451,7 @@ int virtio_pci_new(struct virtio_dev *dev, gpa_t bar, const struct msi_port *msi
                               .config_reading = config_reading,
                               .bar_read = bar_read,
                               .bar_write = bar_write,
+                              .fields = fields,
                               .free = pci_free};
     p->dev = dev;
     pci_function_init(&p->base, &p->ops, &id);
