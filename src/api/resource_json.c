@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "codec/json_out.h"
 
 #define FIELD(struct_, member_, kind_) \
     .name = #member_, JSON_AT(struct struct_, member_), .kind = (kind_)
@@ -197,29 +198,6 @@ static const struct json_field serial_fields[] = {
 const struct json_type json_serial = TYPE("SerialConfig", resource_serial, serial_fields, true);
 
 /* --- text --- */
-
-void json_put_string(struct buf *out, const char *text)
-{
-    static const char special[] = "\"\\\b\f\n\r\t", letter[] = "\"\\bfnrt";
-
-    if (!text) {
-        buf_append_str(out, "null");
-        return;
-    }
-    buf_append_str(out, "\"");
-    for (; *text; text++) {
-        const char *at = strchr(special, *text);
-
-        if (at) {
-            buf_printf(out, "\\%c", letter[at - special]);
-        } else if ((unsigned char)*text < 0x20) {
-            buf_printf(out, "\\u%04x", (unsigned)(unsigned char)*text);
-        } else {
-            buf_append(out, text, 1);
-        }
-    }
-    buf_append_str(out, "\"");
-}
 
 static const char *truth(bool x)
 {

@@ -23,8 +23,6 @@ extern const struct json_type json_serial;
 extern const char *const json_template_names[],
     *const json_pages_names[], *const json_cache_names[], *const json_io_names[];
 
-/* "text" with quotes and escapes, or null. */
-void json_put_string(struct buf *out, const char *text);
 void json_put_limiter(struct buf *out, const struct resource_limiter *limiter, bool is_there);
 void json_put_machine(struct buf *out, const struct resource_machine *machine);
 void json_put_boot(struct buf *out, const struct resource_boot *boot);

@@ -5,9 +5,10 @@
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "host/console.h"
+#include "host/serial.h"
 #include "io/loop.h"
 #include "vmm/microvm_int.h"
 
@@ -65,6 +66,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         .kernel_fd = vm->kernel_fd,
         .cmdline = res->boot.boot_args ? res->boot.boot_args : DEFAULT_ARGS,
         .tells_devices = true,
+        .has_boot_timer = vm->options.has_boot_timer,
         .has_pci = vm->options.enable_pci,
     };
     if (res->machine.mem_size_mib > CONFIG_MEM_MAX_BYTES / MIB) {
@@ -94,17 +96,17 @@ static void on_end(void *owner, int fd, uint32_t events)
     } else if (end == MACHINE_TRIPLE_FAULT) {
         log_error("Unexpected exit reason on vcpu run: Shutdown");
     }
+    log_info("Vmm is stopping.");
     microvm_exit(vm, end == MACHINE_BROKEN || end == MACHINE_TRIPLE_FAULT);
     loop_stop(vm->options.loop);
 }
 
 int microvm_build(struct microvm *vm, const struct start_plan *plan, struct err *err)
 {
-    struct console_config console = {.log_fd = -1, .echo_fd = STDOUT_FILENO};
-    int r = console_new(&console, &vm->console, err);
+    int r = microvm_open_serial(vm, err);
 
     if (r == 0) {
-        r = machine_new(&plan->config, console_port(vm->console), &vm->machine, err);
+        r = machine_new(&plan->config, serial_port(vm->serial), &vm->machine, err);
     }
     if (r == 0 && vm->options.loop) {
         r = loop_add_fd(vm->options.loop, machine_end_fd(vm->machine), EPOLLIN, on_end, vm);
@@ -120,17 +122,22 @@ int microvm_build(struct microvm *vm, const struct start_plan *plan, struct err 
 
 void microvm_unbuild(struct microvm *vm)
 {
+    microvm_stop_metrics(vm);
     if (vm->machine && vm->options.loop) {
         loop_del_fd(vm->options.loop, machine_end_fd(vm->machine));
     }
+    if (vm->machine) {
+        log_info("Killing vCPU threads");
+    }
     machine_free(vm->machine);
     vm->machine = NULL;
-    console_free(vm->console);
-    vm->console = NULL;
+    microvm_close_serial(vm);
 }
 
 int do_start(struct microvm *vm, const struct action *action, struct err *err)
 {
+    int64_t mono_ns = clock_mono_ns();
+    int64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID);
     struct start_plan plan;
     int r;
 
@@ -139,6 +146,8 @@ int do_start(struct microvm *vm, const struct action *action, struct err *err)
         return err_set(err, -ENOENT, "Cannot start microvm without kernel configuration.");
     }
     r = start_plan_fill(vm, &plan, err);
+    plan.config.start_mono_ns = mono_ns;
+    plan.config.start_cpu_ns = cpu_ns;
     if (r == 0) {
         r = microvm_build(vm, &plan, err);
     }
@@ -151,6 +160,8 @@ int do_start(struct microvm *vm, const struct action *action, struct err *err)
     }
     if (r == 0) {
         vm->state = MICROVM_RUNNING;
+        microvm_connect_serial(vm);
+        microvm_start_metrics(vm);
     }
     return r;
 }

@@ -11,8 +11,9 @@
 #include "machine/machine.h"
 #include "vmm/microvm.h"
 
-struct console;
+struct loop_timer;
 struct net_port;
+struct serial;
 struct start_plan;
 
 struct microvm {
@@ -31,8 +32,12 @@ struct microvm {
     /* do_net.c: one for each of resources.nets, in its order */
     struct net_port **net_ports;
 
-    /* do_start.c */
-    struct console *console;
+    /* do_serial.c */
+    struct resource_serial serial_config;
+    struct serial *serial; /* of the machine; NULL before the start */
+
+    /* do_logger.c */
+    struct loop_timer *metrics_timer;
 };
 
 typedef int (*microvm_fn)(struct microvm *vm, const struct action *action, struct err *err);
@@ -86,10 +91,19 @@ int do_put_entropy(struct microvm *vm, const struct action *action, struct err *
 
 int do_put_serial(struct microvm *vm, const struct action *action, struct err *err);
 
+/* With the machine: before it is made, when it runs, after it was freed. */
+int microvm_open_serial(struct microvm *vm, struct err *err);
+void microvm_connect_serial(struct microvm *vm);
+void microvm_close_serial(struct microvm *vm);
+
 int do_put_logger(struct microvm *vm, const struct action *action, struct err *err);
 
 int do_put_metrics(struct microvm *vm, const struct action *action, struct err *err);
 int do_flush_metrics(struct microvm *vm, const struct action *action, struct err *err);
+
+/* A line now and one every minute; when the machine runs, and before it is freed. */
+void microvm_start_metrics(struct microvm *vm);
+void microvm_stop_metrics(struct microvm *vm);
 
 int do_put_mmds(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_mmds(struct microvm *vm, const struct action *action, struct err *err);
