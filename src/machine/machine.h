@@ -65,6 +65,14 @@ const char *machine_engine_warning(const struct machine *machine);
  * columns.  Stops the machine if it runs. */
 void machine_counters(struct machine *machine, struct buf *out);
 
+/* Put a device into the machine, on its PCI bus, while it runs or not; nobody tells the guest,
+ * which looks for itself.  -ENOSPC: the bus is full. */
+struct config_net;
+int machine_plug_net(struct machine *machine, const struct config_net *net, struct err *err);
+/* Take a device off the PCI bus, as if it had been pulled; `kind` is "virtio-net" and the like.
+ * After return it uses nothing of the host any more.  -ENOENT. */
+int machine_unplug(struct machine *machine, const char *kind, const char *id);
+
 /* live_net.c: change the limits that the patch of an interface names; -ENOENT: there is none of
  * this id. */
 int machine_net_patch(struct machine *machine, const struct resource_net *patch);

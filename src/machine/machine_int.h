@@ -99,8 +99,6 @@ int machine_add_virtio(struct machine *machine, struct virtio_dev *vdev, const c
 /* The device of this kind (virtio_ops.kind) and id; NULL: none. */
 struct virtio_dev *machine_find_virtio(const struct machine *machine, const char *kind,
                                        const char *id);
-/* Take a device off the PCI bus and free it, while the machine runs or not.  -ENOENT. */
-int machine_remove_virtio(struct machine *machine, const char *kind, const char *id);
 int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev,
                           const struct hv_doorbell *bell, struct err *err);
 

@@ -155,11 +155,11 @@ TEST(machine, devices_come_to_a_running_machine_and_go)
     CHECK_INT(machine_add_virtio(g_machine, vdev, "more", &err), -ENOSPC);
     CHECK_STR(err_text(&err), "Could not find an available device slot on the PCI bus.");
     CHECK_INT(pci_id(10), 0x10441af4);
-    CHECK_INT(machine_remove_virtio(g_machine, "virtio-rng", "9"), 0);
+    CHECK_INT(machine_unplug(g_machine, "virtio-rng", "9"), 0);
     CHECK_INT(pci_id(10), UINT32_MAX);
     CHECK(machine_find_virtio(g_machine, "virtio-rng", "9") == NULL);
     CHECK(machine_find_virtio(g_machine, "virtio-rng", "10") != NULL);
-    CHECK_INT(machine_remove_virtio(g_machine, "virtio-rng", "9"), -ENOENT);
+    CHECK_INT(machine_unplug(g_machine, "virtio-rng", "9"), -ENOENT);
     CHECK_OK(rng_new(g_machine->mem, g_machine->loops[0], NULL, &vdev, &err), &err);
     CHECK_OK(machine_add_virtio(g_machine, vdev, "again", &err), &err);
     CHECK_INT(pci_id(10), 0x10441af4);

@@ -64,6 +64,9 @@ int machine_place_pci(struct machine *m, struct machine_slot *slot, struct err *
 
         r = machine_bind_doorbell(m, slot->vdev, &bell, err);
     }
+    if (r < 0) {
+        machine_unplace_pci(m, slot);
+    }
     return r;
 }
 

@@ -16,7 +16,6 @@ int machine_bind_doorbell(struct machine *m, const struct virtio_dev *vdev,
     return r < 0 ? err_set(err, r, "doorbell of %s: %s", vdev->ops->kind, strerror(-r)) : 0;
 }
 
-/* `slot` is taken already, so that what went wrong is freed with the rest. */
 static int place_mmio(struct machine *m, struct machine_slot *slot, struct err *err)
 {
     unsigned n = (unsigned)(slot - m->slots);
@@ -49,6 +48,7 @@ int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *i
 {
     struct machine_slot *slot = &m->slots[m->slot_count];
     char *copy = strdup(id);
+    int r;
 
     if (!copy) {
         vdev->ops->free(vdev);
@@ -67,7 +67,15 @@ int machine_add_virtio(struct machine *m, struct virtio_dev *vdev, const char *i
     }
     *slot = (struct machine_slot){.vdev = vdev, .id = copy};
     m->slot_count++;
-    return m->pci ? machine_place_pci(m, slot, err) : place_mmio(m, slot, err);
+    if (!m->pci) {
+        return place_mmio(m, slot, err); /* a machine that is being built is freed as a whole */
+    }
+    r = machine_place_pci(m, slot, err);
+    if (r < 0) {
+        m->slot_count--;
+        free(copy);
+    }
+    return r;
 }
 
 /* `slot_count` if there is none. */
@@ -89,7 +97,7 @@ struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind
     return i < m->slot_count ? m->slots[i].vdev : NULL;
 }
 
-int machine_remove_virtio(struct machine *m, const char *kind, const char *id)
+int machine_unplug(struct machine *m, const char *kind, const char *id)
 {
     unsigned i = find(m, kind, id);
 

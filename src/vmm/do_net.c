@@ -92,6 +92,50 @@ static int open_port(const struct resource_net *net, struct net_port **ret_port,
                  : 0;
 }
 
+/* There is room, see grow(). */
+static void keep(struct microvm *vm, struct resource_net *net, struct net_port *port)
+{
+    vm->net_ports[vm->resources.net_count] = port;
+    vm->resources.nets[vm->resources.net_count] = *net;
+    vm->resources.net_count++;
+    *net = (struct resource_net){0};
+}
+
+static bool is_in_use(const struct microvm *vm, const char *id)
+{
+    for (unsigned i = 0; i < vm->resources.net_count; i++) {
+        if (strcmp(vm->resources.nets[i].iface_id, id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Into the running machine. */
+static int plug(struct microvm *vm, struct resource_net *net, struct err *err)
+{
+    struct config_net config = {.resource = net};
+    int r;
+
+    if (is_in_use(vm, net->iface_id)) {
+        return microvm_fault(vm, err, -EEXIST, "Device ID in use");
+    }
+    r = grow(vm, err);
+    if (r == 0) {
+        r = open_port(net, &config.port, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = machine_plug_net(vm->machine, &config, err);
+    if (r < 0) {
+        net_port_free(config.port);
+        return r == -ENOSPC ? microvm_fault(vm, err, r, "PCI manager error: %s", err_text(err)) : r;
+    }
+    keep(vm, net, config.port);
+    return 0;
+}
+
 int do_put_net(struct microvm *vm, const struct action *action, struct err *err)
 {
     struct resource_net *net = action->net;
@@ -104,7 +148,7 @@ int do_put_net(struct microvm *vm, const struct action *action, struct err *err)
         return r;
     }
     if (vm->state != MICROVM_NOT_STARTED) {
-        return do_missing(vm, action, err);
+        return plug(vm, net, err);
     }
     /* first, because the new one may want the same TAP; it is gone even if the new one fails */
     drop(vm, net->iface_id);
@@ -115,10 +159,16 @@ int do_put_net(struct microvm *vm, const struct action *action, struct err *err)
     if (r < 0) {
         return r;
     }
-    vm->net_ports[vm->resources.net_count] = port;
-    vm->resources.nets[vm->resources.net_count] = *net;
-    vm->resources.net_count++;
-    *net = (struct resource_net){0};
+    keep(vm, net, port);
+    return 0;
+}
+
+int do_delete_net(struct microvm *vm, const struct action *action, struct err *err)
+{
+    if (machine_unplug(vm->machine, "virtio-net", action->id) < 0) {
+        return err_set(err, -ENOENT, "Device not found");
+    }
+    drop(vm, action->id);
     return 0;
 }
 

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "tests/lib/test.h"
-#include "vmm/microvm.h"
+#include "tests/lib/fake_microvm.h"
 
 #define NEED_TUN()                                                              \
     do {                                                                        \
@@ -18,12 +17,7 @@
 
 static struct microvm *fresh(void)
 {
-    struct microvm_options options = {.id = "test", .version = "1", .engine = ENGINE_SOFT};
-    struct microvm *vm = NULL;
-    struct err err = {0};
-
-    CHECK_OK(microvm_new(&options, &vm, &err), &err);
-    return vm;
+    return fake_microvm(false);
 }
 
 struct wish {
@@ -98,6 +92,69 @@ TEST(do_net, what_is_taken_is_refused_in_the_interfaces_words)
                         "of range [68, 65535]");
     check_order(vm, "");
     CHECK_OK(put(vm, (struct wish){"b", "tap0", NULL, 0}, &err), &err);
+    microvm_free(vm);
+}
+
+static int drop(struct microvm *vm, const char *id, struct err *err)
+{
+    struct action action = {.kind = ACTION_DELETE_NET, .id = id};
+
+    return microvm_do(vm, &action, err);
+}
+
+TEST(do_net, interfaces_are_plugged_into_a_running_machine_and_pulled)
+{
+    struct microvm *vm = fake_microvm(true);
+    struct err err = {0};
+
+    NEED_TUN();
+    CHECK_INT(drop(vm, "a", &err), -EBUSY);
+    CHECK_HAS(err.text, "before starting");
+    CHECK_OK(put(vm, (struct wish){"a", "tap0", "06:00:00:00:00:01", 0}, &err), &err);
+    fake_microvm_start(vm);
+    CHECK_INT(put(vm, (struct wish){"a", "tap1", NULL, 0}, &err), -EEXIST);
+    CHECK_STR(err.text, "Device ID in use");
+    CHECK(put(vm, (struct wish){"b", "tap1", "06:00:00:00:00:01", 0}, &err) < 0);
+    CHECK_STR(err.text, "Network config error: The MAC address is already in use: "
+                        "06:00:00:00:00:01");
+    CHECK_INT(put(vm, (struct wish){"b", "tap0", NULL, 0}, &err), -EBUSY);
+    CHECK_HAS(err.text, "Resource busy (os error 16)");
+    check_order(vm, "a");
+    CHECK_OK(put(vm, (struct wish){"b", "tap1", NULL, 0}, &err), &err);
+    check_order(vm, "ab");
+    CHECK_INT(drop(vm, "c", &err), -ENOENT);
+    CHECK_STR(err.text, "Device not found");
+    CHECK_OK(drop(vm, "a", &err), &err); /* also what was there from the start */
+    CHECK_OK(put(vm, (struct wish){"a", "tap0", NULL, 0}, &err), &err); /* its TAP is free again */
+    check_order(vm, "ba");
+    for (int i = 3;; i++) { /* the entropy device of the machine may be there, too */
+        char id[2] = {(char)('a' + i), 0};
+        char tap[16];
+        int r;
+
+        (void)snprintf(tap, sizeof(tap), "tap%d", i);
+        r = put(vm, (struct wish){id, tap, NULL, 0}, &err);
+        if (r < 0) {
+            CHECK_INT(r, -ENOSPC);
+            CHECK_STR(err.text, "PCI manager error: Could not find an available device slot on the "
+                                "PCI bus.");
+            CHECK(i > 25);
+            break;
+        }
+    }
+    microvm_free(vm);
+}
+
+TEST(do_net, nothing_is_plugged_where_there_is_no_pci)
+{
+    struct microvm *vm = fake_microvm(false);
+    struct err err = {0};
+
+    fake_microvm_start(vm);
+    CHECK_INT(put(vm, (struct wish){"a", "tap0", NULL, 0}, &err), -ENODEV);
+    CHECK_STR(err.text, "PCI is not enabled");
+    CHECK_INT(drop(vm, "a", &err), -ENODEV);
+    CHECK_STR(err.text, "PCI is not enabled");
     microvm_free(vm);
 }
 
