@@ -7,17 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/bits.h"
+#include "api/json_table.h"
 #include "codec/json_out.h"
-
-#define FIELD(struct_, member_, kind_) \
-    .name = #member_, JSON_AT(struct struct_, member_), .kind = (kind_)
-#define REQUIRED .is_required = true
-#define NULLABLE .is_nullable = true
-#define TYPE(label_, struct_, fields_, denies_)                                    \
-    {                                                                              \
-        (label_), sizeof(struct struct_), (fields_), ARRAY_LEN(fields_), (denies_) \
-    }
 
 const char *const json_template_names[] = {"C3", "T2", "T2S", "T2CL", "T2A", "None", NULL};
 const char *const json_pages_names[] = {"None", "Transparent", "2M", NULL};
@@ -187,6 +178,7 @@ static const struct json_field memory_fields[] = {
     {FIELD(resource_memory, block_size_mib, JSON_USIZE)},
     {FIELD(resource_memory, slot_size_mib, JSON_USIZE)},
 };
+const struct resource_memory json_memory_defaults = {.block_size_mib = 2, .slot_size_mib = 128};
 const struct json_type json_memory =
     TYPE("MemoryHotplugConfig", resource_memory, memory_fields, true);
 

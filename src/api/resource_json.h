@@ -17,6 +17,7 @@ extern const struct json_type json_entropy;
 extern const struct json_type json_balloon;
 extern const struct json_type json_pmem, json_pmem_patch;
 extern const struct json_type json_memory;
+extern const struct resource_memory json_memory_defaults;
 extern const struct json_type json_serial;
 
 /* Names by enum resource_template, resource_pages, ...; NULL at the end. */

@@ -330,6 +330,19 @@ int json_in(const char *text, size_t len, const struct json_type *type, void *ou
     return r;
 }
 
+int json_check(const char *text, size_t len, struct err *err)
+{
+    struct json_reader in = {.text = text, .len = len, .err = err};
+    struct json_found found = {0};
+    int r = json_take_any(&in, &found);
+
+    buf_fini(&found.string);
+    if (r == 0 && json_peek(&in) >= 0) {
+        r = json_fail_peek(&in, "trailing characters");
+    }
+    return r;
+}
+
 /* --- freeing --- */
 
 static void free_list(const struct json_field *field, struct json_list *list)

@@ -79,5 +79,7 @@ struct json_pair {
 /* `text` has `len` bytes and is one value of `type` with nothing but blanks around it.  0, or
  * -EINVAL or -ENOMEM with a sentence. */
 int json_in(const char *text, size_t len, const struct json_type *type, void *out, struct err *err);
+/* Is it one JSON value of whatever form?  As json_in() otherwise. */
+int json_check(const char *text, size_t len, struct err *err);
 /* Free all strings and lists of a struct and clear them. */
 void json_in_free(const struct json_type *type, void *out);

@@ -127,15 +127,6 @@ struct resource_serial {
     bool has_rate_limiter;
 };
 
-enum resource_log_level {
-    LOG_LEVEL_OFF,
-    LOG_LEVEL_ERROR,
-    LOG_LEVEL_WARN,
-    LOG_LEVEL_INFO,
-    LOG_LEVEL_DEBUG,
-    LOG_LEVEL_TRACE
-};
-
 struct resource_logger {
     char *log_path;
     char *level; /* one of the names, any case; NULL: Info */

@@ -20,6 +20,7 @@ enum action_kind {
 struct action {
     enum action_kind kind;
     union {
+        void *resource; /* whichever it is */
         const char *id; /* DELETE */
         struct resource_machine *machine;
         struct resource_boot *boot;
