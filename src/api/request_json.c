@@ -71,7 +71,8 @@ static const struct json_field metrics_fields[] = {
     {FIELD(resource_metrics, emit_id, JSON_BOOL)},
     {FIELD(resource_metrics, properties, JSON_MAP), NULLABLE},
 };
-const struct json_type json_metrics = TYPE("MetricsConfig", resource_metrics, metrics_fields, false);
+const struct json_type json_metrics =
+    TYPE("MetricsConfig", resource_metrics, metrics_fields, false);
 
 /* --- metadata --- */
 

@@ -161,8 +161,8 @@ static int check_id(const char *id, struct err *err)
 
 static int check_same_id(const struct api_call *call, struct err *err)
 {
-    const char *other = *(char *const *)(const void *)((const char *)&call->body +
-                                                       call->route->id_at);
+    const char *other =
+        *(char *const *)(const void *)((const char *)&call->body + call->route->id_at);
 
     if (strcmp(call->id, other) == 0) {
         return 0;
@@ -196,7 +196,8 @@ static int decode(struct api_call *call, const struct http1_request *request, st
         r = route->check(call, &why);
     }
     if (r < 0) {
-        return err_set(err, r, "An error occurred when deserializing the json body of a request: %s.",
+        return err_set(err, r,
+                       "An error occurred when deserializing the json body of a request: %s.",
                        err_text(&why));
     }
     return route->has_id_in_body ? check_same_id(call, err) : 0;

@@ -136,67 +136,93 @@ static const struct json_type json_cpu = TYPE("CustomCpuTemplate", resource_cpu,
 static const struct request_hinting hinting_defaults = {.acknowledge_on_stop = true};
 
 #define ID_AT(struct_, member_) .id_at = offsetof(struct struct_, member_), .has_id_in_body = true
-#define COUNT_PUT(name_)                                         \
-    .count = &g_metrics.put_api_requests.name_##_count,          \
+#define COUNT_PUT(name_)                                \
+    .count = &g_metrics.put_api_requests.name_##_count, \
     .fails = &g_metrics.put_api_requests.name_##_fails
-#define COUNT_PATCH(name_)                                       \
-    .count = &g_metrics.patch_api_requests.name_##_count,        \
+#define COUNT_PATCH(name_)                                \
+    .count = &g_metrics.patch_api_requests.name_##_count, \
     .fails = &g_metrics.patch_api_requests.name_##_fails
 #define COUNT_GET(name_) .count = &g_metrics.get_api_requests.name_##_count
 
 /* clang-format off: a table */
 const struct api_route api_routes[] = {
-    {HTTP1_GET, "", .is_exact = true, .action = ACTION_GET_INSTANCE, .show = api_show_instance, COUNT_GET(instance_info)},
-    {HTTP1_GET, "version", .action = ACTION_GET_VERSION, .show = api_show_version, COUNT_GET(vmm_version)},
+    {HTTP1_GET, "", .is_exact = true, .action = ACTION_GET_INSTANCE, .show = api_show_instance,
+     COUNT_GET(instance_info)},
+    {HTTP1_GET, "version", .action = ACTION_GET_VERSION, .show = api_show_version,
+     COUNT_GET(vmm_version)},
     {HTTP1_GET, "vm/config", .action = ACTION_GET_CONFIG, .show = api_show_config},
 
-    {HTTP1_PUT, "actions", .action = ACTION_START, .body = &json_action, .check = check_action, COUNT_PUT(actions)},
+    {HTTP1_PUT, "actions", .action = ACTION_START, .body = &json_action, .check = check_action,
+     COUNT_PUT(actions)},
     {HTTP1_PATCH, "vm", .action = ACTION_PATCH_VM, .body = &json_vm, .check = check_vm},
 
-    {HTTP1_GET, "machine-config", .action = ACTION_GET_MACHINE, .show = api_show_machine, COUNT_GET(machine_cfg)},
-    {HTTP1_PUT, "machine-config", .action = ACTION_PUT_MACHINE, .body = &json_machine, .check = check_machine, COUNT_PUT(machine_cfg)},
-    {HTTP1_PATCH, "machine-config", .action = ACTION_PATCH_MACHINE, .body = &json_machine_patch, .check = check_machine, COUNT_PATCH(machine_cfg)},
-    {HTTP1_PUT, "boot-source", .action = ACTION_PUT_BOOT, .body = &json_boot, COUNT_PUT(boot_source)},
-    {HTTP1_PUT, "cpu-config", .action = ACTION_PUT_CPU, .body = &json_cpu, .decode = decode_cpu, COUNT_PUT(cpu_cfg)},
+    {HTTP1_GET, "machine-config", .action = ACTION_GET_MACHINE, .show = api_show_machine,
+     COUNT_GET(machine_cfg)},
+    {HTTP1_PUT, "machine-config", .action = ACTION_PUT_MACHINE, .body = &json_machine,
+     .check = check_machine, COUNT_PUT(machine_cfg)},
+    {HTTP1_PATCH, "machine-config", .action = ACTION_PATCH_MACHINE, .body = &json_machine_patch,
+     .check = check_machine, COUNT_PATCH(machine_cfg)},
+    {HTTP1_PUT, "boot-source", .action = ACTION_PUT_BOOT, .body = &json_boot,
+     COUNT_PUT(boot_source)},
+    {HTTP1_PUT, "cpu-config", .action = ACTION_PUT_CPU, .body = &json_cpu, .decode = decode_cpu,
+     COUNT_PUT(cpu_cfg)},
 
-    {HTTP1_PUT, "drives/{id}", .action = ACTION_PUT_DRIVE, .body = &json_drive, ID_AT(resource_drive, drive_id), COUNT_PUT(drive)},
-    {HTTP1_PATCH, "drives/{id}", .action = ACTION_PATCH_DRIVE, .body = &json_drive_patch, ID_AT(resource_drive, drive_id), COUNT_PATCH(drive)},
+    {HTTP1_PUT, "drives/{id}", .action = ACTION_PUT_DRIVE, .body = &json_drive,
+     ID_AT(resource_drive, drive_id), COUNT_PUT(drive)},
+    {HTTP1_PATCH, "drives/{id}", .action = ACTION_PATCH_DRIVE, .body = &json_drive_patch,
+     ID_AT(resource_drive, drive_id), COUNT_PATCH(drive)},
     {HTTP1_DELETE, "drives/{id}", .action = ACTION_DELETE_DRIVE},
 
-    {HTTP1_PUT, "network-interfaces/{id}", .action = ACTION_PUT_NET, .body = &json_net, ID_AT(resource_net, iface_id), COUNT_PUT(network)},
-    {HTTP1_PATCH, "network-interfaces/{id}", .action = ACTION_PATCH_NET, .body = &json_net_patch, ID_AT(resource_net, iface_id), COUNT_PATCH(network)},
+    {HTTP1_PUT, "network-interfaces/{id}", .action = ACTION_PUT_NET, .body = &json_net,
+     ID_AT(resource_net, iface_id), COUNT_PUT(network)},
+    {HTTP1_PATCH, "network-interfaces/{id}", .action = ACTION_PATCH_NET, .body = &json_net_patch,
+     ID_AT(resource_net, iface_id), COUNT_PATCH(network)},
     {HTTP1_DELETE, "network-interfaces/{id}", .action = ACTION_DELETE_NET},
 
-    {HTTP1_PUT, "pmem/{id}", .action = ACTION_PUT_PMEM, .body = &json_pmem, ID_AT(resource_pmem, id), COUNT_PUT(pmem)},
-    {HTTP1_PATCH, "pmem/{id}", .action = ACTION_PATCH_PMEM, .body = &json_pmem_patch, ID_AT(resource_pmem, id), COUNT_PATCH(pmem)},
+    {HTTP1_PUT, "pmem/{id}", .action = ACTION_PUT_PMEM, .body = &json_pmem,
+     ID_AT(resource_pmem, id), COUNT_PUT(pmem)},
+    {HTTP1_PATCH, "pmem/{id}", .action = ACTION_PATCH_PMEM, .body = &json_pmem_patch,
+     ID_AT(resource_pmem, id), COUNT_PATCH(pmem)},
     {HTTP1_DELETE, "pmem/{id}", .action = ACTION_DELETE_PMEM},
 
-    {HTTP1_GET, "balloon/statistics", .action = ACTION_GET_BALLOON_STATS, .show = api_show_balloon_stats},
+    {HTTP1_GET, "balloon/statistics", .action = ACTION_GET_BALLOON_STATS,
+     .show = api_show_balloon_stats},
     {HTTP1_GET, "balloon/hinting/status", .action = ACTION_GET_HINTING, .show = api_show_hinting},
-    {HTTP1_GET, "balloon", .is_exact = true, .action = ACTION_GET_BALLOON, .show = api_show_balloon},
+    {HTTP1_GET, "balloon", .is_exact = true, .action = ACTION_GET_BALLOON,
+     .show = api_show_balloon},
     {HTTP1_PUT, "balloon", .action = ACTION_PUT_BALLOON, .body = &json_balloon},
-    {HTTP1_PATCH, "balloon/statistics", .action = ACTION_PATCH_BALLOON_STATS, .body = &json_balloon_stats_patch},
-    {HTTP1_PATCH, "balloon/hinting/start", .action = ACTION_START_HINTING, .body = &json_hinting_start, .defaults = &hinting_defaults, .check = check_hinting},
+    {HTTP1_PATCH, "balloon/statistics", .action = ACTION_PATCH_BALLOON_STATS,
+     .body = &json_balloon_stats_patch},
+    {HTTP1_PATCH, "balloon/hinting/start", .action = ACTION_START_HINTING,
+     .body = &json_hinting_start, .defaults = &hinting_defaults, .check = check_hinting},
     {HTTP1_PATCH, "balloon/hinting/stop", .action = ACTION_STOP_HINTING, .decode = decode_nothing},
     {HTTP1_PATCH, "balloon", .action = ACTION_PATCH_BALLOON, .body = &json_balloon_patch},
 
-    {HTTP1_PUT, "vsock", .action = ACTION_PUT_VSOCK, .body = &json_vsock, .check = check_vsock, COUNT_PUT(vsock)},
+    {HTTP1_PUT, "vsock", .action = ACTION_PUT_VSOCK, .body = &json_vsock, .check = check_vsock,
+     COUNT_PUT(vsock)},
     {HTTP1_PUT, "entropy", .action = ACTION_PUT_ENTROPY, .body = &json_entropy},
     {HTTP1_PUT, "serial", .action = ACTION_PUT_SERIAL, .body = &json_serial, COUNT_PUT(serial)},
     {HTTP1_PUT, "logger", .action = ACTION_PUT_LOGGER, .body = &json_logger, COUNT_PUT(logger)},
     {HTTP1_PUT, "metrics", .action = ACTION_PUT_METRICS, .body = &json_metrics, COUNT_PUT(metrics)},
 
-    {HTTP1_GET, "mmds", .action = ACTION_GET_MMDS, .check = check_get_mmds, .show = api_show_text, COUNT_GET(mmds)},
-    {HTTP1_PUT, "mmds/config", .action = ACTION_PUT_MMDS_CONFIG, .body = &json_mmds_config, .check = check_mmds_config, COUNT_PUT(mmds)},
-    {HTTP1_PUT, "mmds", .is_exact = true, .action = ACTION_PUT_MMDS, .decode = decode_mmds, COUNT_PUT(mmds)},
+    {HTTP1_GET, "mmds", .action = ACTION_GET_MMDS, .check = check_get_mmds, .show = api_show_text,
+     COUNT_GET(mmds)},
+    {HTTP1_PUT, "mmds/config", .action = ACTION_PUT_MMDS_CONFIG, .body = &json_mmds_config,
+     .check = check_mmds_config, COUNT_PUT(mmds)},
+    {HTTP1_PUT, "mmds", .is_exact = true, .action = ACTION_PUT_MMDS, .decode = decode_mmds,
+     COUNT_PUT(mmds)},
     {HTTP1_PATCH, "mmds", .action = ACTION_PATCH_MMDS, .decode = decode_mmds, COUNT_PATCH(mmds)},
 
-    {HTTP1_GET, "hotplug/memory", .action = ACTION_GET_MEMORY, .show = api_show_memory, COUNT_GET(hotplug_memory)},
-    {HTTP1_PUT, "hotplug/memory", .action = ACTION_PUT_MEMORY, .body = &json_memory, .defaults = &json_memory_defaults, COUNT_PUT(hotplug_memory)},
-    {HTTP1_PATCH, "hotplug/memory", .action = ACTION_PATCH_MEMORY, .body = &json_memory_patch, .check = check_size, COUNT_PATCH(hotplug_memory)},
+    {HTTP1_GET, "hotplug/memory", .action = ACTION_GET_MEMORY, .show = api_show_memory,
+     COUNT_GET(hotplug_memory)},
+    {HTTP1_PUT, "hotplug/memory", .action = ACTION_PUT_MEMORY, .body = &json_memory,
+     .defaults = &json_memory_defaults, COUNT_PUT(hotplug_memory)},
+    {HTTP1_PATCH, "hotplug/memory", .action = ACTION_PATCH_MEMORY, .body = &json_memory_patch,
+     .check = check_size, COUNT_PATCH(hotplug_memory)},
 
     {HTTP1_PUT, "snapshot/create", .action = ACTION_CREATE_SNAPSHOT, .body = &json_snapshot_create},
-    {HTTP1_PUT, "snapshot/load", .action = ACTION_LOAD_SNAPSHOT, .body = &json_snapshot_load, .check = check_load},
+    {HTTP1_PUT, "snapshot/load", .action = ACTION_LOAD_SNAPSHOT, .body = &json_snapshot_load,
+     .check = check_load},
 };
 /* clang-format on */
 const size_t api_route_count = ARRAY_LEN(api_routes);

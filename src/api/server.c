@@ -26,9 +26,9 @@
 #define PORTION        HTTP1_LINE_MAX /* bytes read at once */
 #define LAST_WAIT_MS   1000           /* for a peer that is slow to read the last answer */
 
-static const char g_busy[] = "HTTP/1.1 503\r\nServer: " API_SERVER_NAME
-                             "\r\nConnection: close\r\nContent-Length: 40\r\n\r\n"
-                             "{ \"error\": \"Too many open connections\" }";
+static const char g_busy[] =
+    "HTTP/1.1 503\r\nServer: " API_SERVER_NAME "\r\nConnection: close\r\nContent-Length: 40\r\n\r\n"
+    "{ \"error\": \"Too many open connections\" }";
 
 struct connection {
     struct api_server *server;
@@ -90,14 +90,11 @@ static void flush_last(struct connection *c)
 
 static void put_syntax_error(struct connection *c, const struct err *err)
 {
-    struct http1_answer answer = {.version = HTTP1_1,
-                                  .status = 400,
-                                  .server = API_SERVER_NAME,
-                                  .media = HTTP1_JSON};
+    struct http1_answer answer = {
+        .version = HTTP1_1, .status = 400, .server = API_SERVER_NAME, .media = HTTP1_JSON};
     struct buf body = {0};
 
-    buf_printf(&body,
-               "{ \"error\": \"%s\nAll previous unanswered requests will be dropped.\" }",
+    buf_printf(&body, "{ \"error\": \"%s\nAll previous unanswered requests will be dropped.\" }",
                err_text(err));
     answer.body = body.data;
     answer.body_len = body.len;
@@ -137,9 +134,8 @@ static bool handle(struct connection *c, struct batch *batch)
 
 static void put_continue(struct connection *c)
 {
-    struct http1_answer answer = {.version = c->parser.request.version,
-                                  .status = 100,
-                                  .server = API_SERVER_NAME};
+    struct http1_answer answer = {
+        .version = c->parser.request.version, .status = 100, .server = API_SERVER_NAME};
 
     http1_put_answer(&c->out, &answer);
 }

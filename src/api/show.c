@@ -53,14 +53,14 @@ static void put_mmds_config(struct buf *out, const struct resource_mmds_config *
     buf_printf(out, ",\"imds_compat\":%s}", config->imds_compat ? "true" : "false");
 }
 
-#define PUT_OPTIONAL(name_, has_, put_) \
-    do {                                \
-        buf_append_str(out, name_);     \
-        if (has_) {                     \
-            put_;                       \
-        } else {                        \
+#define PUT_OPTIONAL(name_, has_, put_)  \
+    do {                                 \
+        buf_append_str(out, name_);      \
+        if (has_) {                      \
+            put_;                        \
+        } else {                         \
             buf_append_str(out, "null"); \
-        }                               \
+        }                                \
     } while (0)
 
 #define PUT_LIST(name_, count_, put_)             \
@@ -104,11 +104,12 @@ void api_show_balloon(struct api_call *call, const struct microvm *vm, struct bu
 void api_show_balloon_stats(struct api_call *call, const struct microvm *vm, struct buf *out)
 {
     /* By tag: virtio 1.2, 5.5.6.3, and Linux's later ones. */
-    static const char *const names[] = {
-        "swap_in",        "swap_out",         "major_faults", "minor_faults",
-        "free_memory",    "total_memory",     "available_memory", "disk_caches",
-        "hugetlb_allocations", "hugetlb_failures", "oom_kill", "alloc_stall",
-        "async_scan",     "direct_scan",      "async_reclaim", "direct_reclaim"};
+    static const char *const names[] = {"swap_in",          "swap_out",    "major_faults",
+                                        "minor_faults",     "free_memory", "total_memory",
+                                        "available_memory", "disk_caches", "hugetlb_allocations",
+                                        "hugetlb_failures", "oom_kill",    "alloc_stall",
+                                        "async_scan",       "direct_scan", "async_reclaim",
+                                        "direct_reclaim"};
     const struct resource_balloon_stats *stats = &call->result.balloon_stats;
 
     (void)vm;

@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "cli/cmd.h"
 
 #define EC1_VERSION "0.1.0"
@@ -64,6 +65,9 @@ int main(int argc, char **argv)
 {
     fill_standard_fds();
     (void)signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write() */
+    if (argc > 0 && str_has_prefix(basename(argv[0]), "firecracker")) {
+        return cmd_api(argc, argv);
+    }
     if (argc < 2) {
         help(stderr);
         return STATUS_FAILED;
