@@ -16,6 +16,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "codec/json_out.h"
 #include "io/loop.h"
 #include "metrics/metrics.h"
 

@@ -6,6 +6,7 @@
 #include "api/resource_json.h"
 #include "api/route.h"
 #include "base/bits.h"
+#include "codec/json_out.h"
 
 /* What clients look for before they take us for what they know. */
 #define APP_NAME "Firecracker"

@@ -3,7 +3,6 @@
  * (docs/api-compat.md). */
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,15 +17,12 @@
 #include "cli/fc_args.h"
 #include "io/loop.h"
 #include "metrics/metrics.h"
+#include "vmm/exit.h"
 #include "vmm/microvm.h"
 
 /* What clients are told, who compare it with what they know. */
 #define FC_VERSION          "1.17.0-dev"
 #define FC_SNAPSHOT_VERSION "11.0.0"
-
-#define EXIT_GENERIC    1
-#define EXIT_BAD_CONFIG 152
-#define EXIT_BAD_ARGS   153
 
 #define BODY_MAX_DEFAULT 51200
 #define FILE_MAX         (UINT64_C(64) << 20) /* of a configuration or of metadata */
@@ -42,34 +38,6 @@ struct process {
     int status;
 };
 
-/* --- ends --- */
-
-/* What cannot be: the words to the log, then abort. */
-_Noreturn static void panic(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-_Noreturn static void panic(const char *fmt, ...)
-{
-    char text[ERR_TEXT_MAX];
-    va_list ap;
-
-    va_start(ap, fmt);
-    (void)vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    log_error("Firecracker panicked at ec1: %s", text);
-    metric_set(&g_metrics.vmm.panic_count, 1);
-    (void)metrics_write();
-    abort();
-}
-
-static int finish(int status)
-{
-    if (status == 0) {
-        log_info("Firecracker exiting successfully. exit_code=0");
-    } else {
-        log_error("Firecracker exiting with error. exit_code=%d", status);
-    }
-    return status;
-}
-
 /* --- before there is a microVM --- */
 
 /* A number, as the original's language takes one: digits, a '+' before them at most. */
@@ -84,7 +52,7 @@ static uint64_t number(const char *name, const char *type, const char *text, uin
     errno = 0;
     value = strtoull(text, &end, 10);
     if (errno || *end || !isdigit((unsigned char)text[text[0] == '+'])) {
-        panic("'%s' parameter expected to be of '%s' type.", name, type);
+        exit_panic("'%s' parameter expected to be of '%s' type.", name, type);
     }
     return value;
 }
@@ -106,7 +74,7 @@ static void read_file(const char *path, struct buf *text, const char *problem)
     int r = path ? buf_read_file(text, path, FILE_MAX) : 0;
 
     if (r < 0) {
-        panic("%s: %s", problem, strerror(-r));
+        exit_panic("%s: %s", problem, strerror(-r));
     }
 }
 
@@ -119,14 +87,14 @@ static int open_log(const struct fc_args *args)
     if (r < 0) {
         log_error("Could not initialize logger: Failed to open target file: %s", strerror(-r));
         (void)fprintf(stderr, "Error: LoggerInitialization\n");
-        return EXIT_GENERIC;
+        return EXIT_CODE_ERROR;
     }
     if (args->level && log_level_parse(args->level, &level) < 0) {
         log_error("Invalid value for logger level: %s.Possible values: [Error, Warning, Info, "
                   "Debug]",
                   args->level);
         (void)fprintf(stderr, "Error: InvalidLogLevel\n");
-        return EXIT_BAD_CONFIG;
+        return EXIT_CODE_BAD_CONFIG;
     }
     log_set_level(level);
     log_show_level(args->show_level);
@@ -143,7 +111,7 @@ static int open_metrics(struct process *p)
     if (p->args.metrics_path && metrics_open(&options, &err) < 0) {
         log_error("Could not initialize metrics: %s", err_text(&err));
         (void)fprintf(stderr, "Error: MetricsInitialization\n");
-        return EXIT_GENERIC;
+        return EXIT_CODE_ERROR;
     }
     return 0;
 }
@@ -156,13 +124,14 @@ static int take_args(struct process *p)
     int status;
 
     if (!is_instance_id(args->id)) {
-        panic("Invalid instance ID");
+        exit_panic("Invalid instance ID");
     }
     status = open_log(args);
     if (status) {
         return status;
     }
     log_info("Running Firecracker v" FC_VERSION);
+    exit_install_handlers();
     p->body_max = number("http-api-max-payload-size", "usize", args->http_api_max_payload_size,
                          BODY_MAX_DEFAULT);
     (void)number("start-time-us", "u64", args->start_time_us, 0);
@@ -176,7 +145,7 @@ static int take_args(struct process *p)
         .enable_pci = args->enable_pci,
         .has_boot_timer = args->boot_timer};
     if (args->engine && config_engine_parse(args->engine, &p->options.engine, &err) < 0) {
-        panic("%s", err_text(&err));
+        exit_panic("%s", err_text(&err));
     }
     status = open_metrics(p);
     if (status == 0) {
@@ -194,7 +163,7 @@ static void fail(struct process *p, const char *what, const struct err *err)
 {
     log_error("%s%s", what, err_text(err));
     (void)fprintf(stderr, "Error: %s%s\n", what, err_text(err));
-    p->status = EXIT_GENERIC;
+    p->status = EXIT_CODE_ERROR;
     loop_stop(p->loop);
 }
 
@@ -249,7 +218,7 @@ static void begin(void *owner)
     struct err err = {0};
 
     if (p->args.metadata && json_check(buf_str(&p->metadata), p->metadata.len, &err) < 0) {
-        panic("MMDS error: metadata provided not valid json: %s", err_text(&err));
+        exit_panic("MMDS error: metadata provided not valid json: %s", err_text(&err));
     }
     if (!p->args.no_api) {
         start_api(p);
@@ -271,7 +240,7 @@ static int run(struct process *p)
     }
     if (r < 0) {
         fail(p, "", &err);
-        return EXIT_GENERIC;
+        return EXIT_CODE_ERROR;
     }
     (void)loop_run(p->loop);
     api_stop(p->api);
@@ -312,7 +281,7 @@ int cmd_api(int argc, char **argv)
         log_error("Arguments parsing error: %s \n\nFor more information try --help.",
                   err_text(&err));
         (void)fprintf(stderr, "Error: %s\n", debug);
-        return finish(EXIT_BAD_ARGS);
+        return exit_say(EXIT_CODE_BAD_ARGUMENT);
     }
     status = answer_at_once(&p.args);
     if (status >= 0) {
@@ -322,7 +291,7 @@ int cmd_api(int argc, char **argv)
     log_set_counters(&g_metrics.logger.missed_log_count.value,
                      &g_metrics.logger.rate_limited_log_count.value);
     if (loop_new(&p.loop, &err) < 0) {
-        return finish(EXIT_GENERIC);
+        return exit_say(EXIT_CODE_ERROR);
     }
     status = take_args(&p);
     if (status == 0) {
@@ -331,5 +300,5 @@ int cmd_api(int argc, char **argv)
     loop_free(p.loop);
     buf_fini(&p.config);
     buf_fini(&p.metadata);
-    return finish(status);
+    return exit_say(status);
 }
