@@ -31,8 +31,15 @@ struct config_share {
                        monitor may not search or read look empty */
 };
 
+struct disk_port;
 struct net_inner;
 struct net_port;
+
+/* A drive: what was configured, and what was opened for it. */
+struct config_drive {
+    const struct resource_drive *resource;
+    struct disk_port *disk; /* outlives the machine */
+};
 
 /* A network interface: what was configured, and what was opened for it. */
 struct config_net {
@@ -60,6 +67,8 @@ struct vm_config {
     size_t initrd_len;
     unsigned share_count;
     struct config_share shares[CONFIG_SHARE_MAX];
+    unsigned drive_count;
+    const struct config_drive *drives; /* the root first */
     unsigned net_count;
     const struct config_net *nets;
     uint32_t vsock_cid;     /* 3 to 0xfffffffe */

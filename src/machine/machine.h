@@ -73,6 +73,10 @@ int machine_plug_net(struct machine *machine, const struct config_net *net, stru
  * After return it uses nothing of the host any more.  -ENOENT. */
 int machine_unplug(struct machine *machine, const char *kind, const char *id);
 
+/* live_drive.c: another disk (NULL: the same) and the limits that the patch names.  The disk is the
+ * caller's; the one before is no longer used.  A failure changes nothing. */
+int machine_drive_patch(struct machine *machine, const struct resource_drive *patch,
+                        struct disk_port *disk, struct err *err);
 /* live_net.c: change the limits that the patch of an interface names; -ENOENT: there is none of
  * this id. */
 int machine_net_patch(struct machine *machine, const struct resource_net *patch);

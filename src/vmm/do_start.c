@@ -49,7 +49,9 @@ static int read_initrd(struct microvm *vm, struct start_plan *plan, struct err *
  * for each kind of device, in no particular order: machine/devices.c attaches them. */
 static int lend_devices(struct microvm *vm, struct start_plan *plan, struct err *err)
 {
-    return start_plan_add_nets(vm, plan, err);
+    int r = start_plan_add_drives(vm, plan, err);
+
+    return r < 0 ? r : start_plan_add_nets(vm, plan, err);
 }
 
 int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err)
@@ -80,6 +82,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
 void start_plan_fini(struct start_plan *plan)
 {
     buf_fini(&plan->initrd);
+    free(plan->drives);
     free(plan->nets);
 }
 

@@ -32,6 +32,9 @@ struct microvm {
     /* do_net.c: one for each of resources.nets, in its order */
     struct net_port **net_ports;
 
+    /* do_drive.c: one for each of resources.drives */
+    struct disk_port **disks;
+
     /* do_serial.c */
     struct resource_serial serial_config;
     struct serial *serial; /* of the machine; NULL before the start */
@@ -64,6 +67,8 @@ int do_put_cpu(struct microvm *vm, const struct action *action, struct err *err)
 int do_put_drive(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_drive(struct microvm *vm, const struct action *action, struct err *err);
 int do_delete_drive(struct microvm *vm, const struct action *action, struct err *err);
+void microvm_drives_fini(struct microvm *vm);
+int start_plan_add_drives(struct microvm *vm, struct start_plan *plan, struct err *err);
 
 int do_put_net(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_net(struct microvm *vm, const struct action *action, struct err *err);
@@ -128,6 +133,7 @@ int do_load_snapshot(struct microvm *vm, const struct action *action, struct err
 struct start_plan {
     struct vm_config config;
     struct buf initrd;
+    struct config_drive *drives;
     struct config_net *nets;
 };
 

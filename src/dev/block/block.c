@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "dev/block/block_int.h"
+#include "dev/virtio/limiter_state.h"
 #include "io/loop.h"
 #include "mem/map.h"
 #include "metrics/metrics.h"
@@ -246,6 +247,18 @@ static void notify(struct virtio_dev *dev, unsigned index)
     process(block_of(dev));
 }
 
+/* Nothing is in flight in a snapshot; what the limiter held back is still in the queue. */
+static void block_save(struct virtio_dev *dev, struct state *s)
+{
+    block_drain(dev);
+    virtio_limiter_fields(&block_of(dev)->limiter, s);
+}
+
+static void block_load(struct virtio_dev *dev, struct state *s)
+{
+    virtio_limiter_fields(&block_of(dev)->limiter, s);
+}
+
 static void block_free(struct virtio_dev *dev)
 {
     struct block *b = block_of(dev);
@@ -268,6 +281,8 @@ static const struct virtio_ops g_block_ops = {
     .reset = reset,
     .notify = notify,
     .free = block_free,
+    .save = block_save,
+    .load = block_load,
 };
 
 /* --- life --- */

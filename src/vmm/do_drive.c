@@ -1,0 +1,262 @@
+/* do_drive.c — drives: the file is opened when it is named and belongs to the microVM.  The texts
+ * are the interface's. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "host/disk.h"
+#include "vmm/microvm_int.h"
+
+#define SECTOR_BYTES 512u
+
+#define CREATE_FAILED "Unable to create the virtio block device"
+#define PATCH_FAILED  "Unable to patch the block device: %s Please verify the request arguments."
+
+void microvm_drives_fini(struct microvm *vm)
+{
+    for (unsigned i = 0; i < vm->resources.drive_count; i++) {
+        disk_port_free(vm->disks[i]);
+    }
+    free(vm->disks);
+    vm->disks = NULL;
+}
+
+/* --- PUT --- */
+
+static bool is_file(const struct resource_drive *drive)
+{
+    return drive->path_on_host && !drive->socket;
+}
+
+/* `drive_count` if there is none. */
+static unsigned find_drive(const struct microvm *vm, const char *id)
+{
+    unsigned i = 0;
+
+    while (i < vm->resources.drive_count && strcmp(vm->resources.drives[i].drive_id, id) != 0) {
+        i++;
+    }
+    return i;
+}
+
+static int check_root(const struct microvm *vm, const struct resource_drive *drive, unsigned at,
+                      struct err *err)
+{
+    const struct microvm_resources *res = &vm->resources;
+
+    if (!drive->is_root_device) {
+        return 0;
+    }
+    for (unsigned i = 0; i < res->pmem_count; i++) {
+        if (res->pmems[i].root_device) {
+            return err_set(err, -EEXIST,
+                           "Attempt to add block as a root device while the root device defined as "
+                           "a pmem device");
+        }
+    }
+    for (unsigned i = 0; i < res->drive_count; i++) {
+        if (i != at && res->drives[i].is_root_device) {
+            return err_set(err, -EEXIST, "A root block device already exists!");
+        }
+    }
+    return 0;
+}
+
+static int open_disk(const char *path, const struct resource_drive *drive,
+                     struct disk_port **ret_disk, struct err *err)
+{
+    struct disk_config config = {.path = path,
+                                 .is_read_only = drive->is_read_only,
+                                 .is_async = drive->io_engine == IO_ASYNC};
+    int r = disk_open(&config, ret_disk, err);
+
+    if (r < 0) {
+        return err_wrap(err, r, "Virtio backend error");
+    }
+    if ((*ret_disk)->bytes % SECTOR_BYTES) {
+        log_warn("Disk size %llu is not a multiple of sector size %u; the remainder will not be "
+                 "visible to the guest.",
+                 (unsigned long long)(*ret_disk)->bytes, SECTOR_BYTES);
+    }
+    return 0;
+}
+
+static int open_backend(const struct resource_drive *drive, struct disk_port **ret_disk,
+                        struct err *err)
+{
+    int r;
+
+    if (!is_file(drive)) {
+        return err_set(err, -EINVAL, CREATE_FAILED ": Invalid block config.");
+    }
+    r = open_disk(drive->path_on_host, drive, ret_disk, err);
+    return r < 0 ? err_wrap(err, r, CREATE_FAILED) : 0;
+}
+
+/* Room for one more at the end of both lists. */
+static int grow(struct microvm *vm, struct err *err)
+{
+    size_t count = vm->resources.drive_count + 1u;
+    struct resource_drive *drives = realloc(vm->resources.drives, count * sizeof(*drives));
+    struct disk_port **disks;
+
+    if (drives) {
+        vm->resources.drives = drives;
+    }
+    disks = drives ? realloc(vm->disks, count * sizeof(disks[0])) : NULL;
+    if (!disks) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    vm->disks = disks;
+    return 0;
+}
+
+/* The guest's first disk is its root: `at` changes places with what is first. */
+static void bring_to_front(struct microvm *vm, unsigned at)
+{
+    struct resource_drive *drives = vm->resources.drives;
+    struct resource_drive drive = drives[at];
+    struct disk_port *disk = vm->disks[at];
+
+    drives[at] = drives[0];
+    vm->disks[at] = vm->disks[0];
+    drives[0] = drive;
+    vm->disks[0] = disk;
+}
+
+/* In front of all others, which keep their order. */
+static void insert_first(struct microvm *vm, unsigned count)
+{
+    struct resource_drive drive = vm->resources.drives[count];
+    struct disk_port *disk = vm->disks[count];
+
+    memmove(&vm->resources.drives[1], &vm->resources.drives[0], count * sizeof(drive));
+    memmove(&vm->disks[1], &vm->disks[0], count * sizeof(vm->disks[0]));
+    vm->resources.drives[0] = drive;
+    vm->disks[0] = disk;
+}
+
+/* Keep it at `at`, where one of its name is or the list ends. */
+static void keep(struct microvm *vm, struct resource_drive *drive, struct disk_port *disk,
+                 unsigned at)
+{
+    bool is_new = at == vm->resources.drive_count;
+
+    if (!is_new) {
+        disk_port_free(vm->disks[at]);
+        resource_drive_fini(&vm->resources.drives[at]);
+    }
+    vm->resources.drives[at] = *drive;
+    vm->disks[at] = disk;
+    *drive = (struct resource_drive){0};
+    if (is_new) {
+        vm->resources.drive_count++;
+    }
+    if (vm->resources.drives[at].is_root_device && is_new) {
+        insert_first(vm, at);
+    } else if (vm->resources.drives[at].is_root_device) {
+        bring_to_front(vm, at);
+    }
+}
+
+int do_put_drive(struct microvm *vm, const struct action *action, struct err *err)
+{
+    struct resource_drive *drive = action->drive;
+    unsigned at = find_drive(vm, drive->drive_id);
+    struct disk_port *disk = NULL;
+    int r;
+
+    if (vm->state != MICROVM_NOT_STARTED) {
+        return do_missing(vm, action, err);
+    }
+    r = check_root(vm, drive, at, err);
+    if (r == 0) {
+        r = grow(vm, err);
+    }
+    if (r == 0) {
+        r = open_backend(drive, &disk, err);
+    }
+    if (r == 0) {
+        keep(vm, drive, disk, at);
+    }
+    return r;
+}
+
+/* --- PATCH --- */
+
+static int patch_failed(struct err *err, int code, const char *why)
+{
+    char text[ERR_TEXT_MAX / 2];
+
+    (void)strncpy(text, why, sizeof(text) - 1);
+    text[sizeof(text) - 1] = '\0';
+    return err_set(err, code, PATCH_FAILED, text);
+}
+
+/* Give the device another file and forget the old one. */
+static int patch_device(struct microvm *vm, const struct resource_drive *patch, unsigned at,
+                        struct err *err)
+{
+    struct resource_drive *drive = &vm->resources.drives[at];
+    struct disk_port *disk = NULL;
+    struct err why = {0};
+    char *path = NULL;
+    int r = 0;
+
+    if (patch->path_on_host) {
+        path = strdup(patch->path_on_host);
+        r = path ? open_disk(path, drive, &disk, &why) : err_set(&why, -ENOMEM, "out of memory");
+    }
+    if (r == 0) {
+        r = machine_drive_patch(vm->machine, patch, disk, &why);
+    }
+    if (r < 0) {
+        disk_port_free(disk);
+        free(path);
+        (void)err_wrap(&why, r, "Block");
+        return patch_failed(err, r, why.text);
+    }
+    if (disk) {
+        disk_port_free(vm->disks[at]);
+        vm->disks[at] = disk;
+        free(drive->path_on_host);
+        drive->path_on_host = path;
+    }
+    resource_limiter_patch(&drive->rate_limiter, &drive->has_rate_limiter, &patch->rate_limiter,
+                           patch->has_rate_limiter);
+    return 0;
+}
+
+int do_patch_drive(struct microvm *vm, const struct action *action, struct err *err)
+{
+    const struct resource_drive *patch = action->drive;
+    unsigned at = find_drive(vm, patch->drive_id);
+
+    if (at == vm->resources.drive_count) {
+        return patch_failed(err, -ENOENT, "Failed perform action on device: Device not found");
+    }
+    if (!patch->path_on_host && !patch->has_rate_limiter) {
+        return patch_failed(err, -EINVAL, "Block: Running method expected different backend.");
+    }
+    return patch_device(vm, patch, at, err);
+}
+
+/* --- start --- */
+
+int start_plan_add_drives(struct microvm *vm, struct start_plan *plan, struct err *err)
+{
+    unsigned count = vm->resources.drive_count;
+
+    plan->drives = calloc(count ? count : 1, sizeof(plan->drives[0]));
+    if (!plan->drives) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    for (unsigned i = 0; i < count; i++) {
+        plan->drives[i] =
+            (struct config_drive){.resource = &vm->resources.drives[i], .disk = vm->disks[i]};
+    }
+    plan->config.drives = plan->drives;
+    plan->config.drive_count = count;
+    return 0;
+}
