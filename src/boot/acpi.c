@@ -1,20 +1,21 @@
 /* acpi.c — the ACPI tables that tell Linux about our machine (ACPI specification 6.5).
  *
  * The tables are built one behind the other in a buffer that is then written to the guest as a
- * whole: RSDP, DSDT, FADT, MADT, XSDT.  Each is begun with begin_table() and ended with
+ * whole: DSDT, FADT, MADT, MCFG, XSDT.  Each is begun with begin_table() and ended with
  * end_table(), which fills in length and checksum.
  */
 #include "boot/acpi.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/auto.h"
 #include "base/bits.h"
 #include "base/buf.h"
+#include "boot/acpi_devices.h"
 #include "boot/acpi_pci.h"
 #include "boot/aml.h"
+#include "boot/layout.h"
 #include "hv/hv.h"
 #include "mem/map.h"
 #include "x86/apic.h"
@@ -23,8 +24,9 @@
 #define HEADER_LEN   36 /* 5.2.6 */
 #define RSDP_LEN     36 /* 5.2.5.3 */
 #define RSDP_V1_LEN  20
+#define OEM_ID       "FIRECK" /* with the tables' names: what tools for Firecracker's guests find */
 #define FADT_LEN     276
-#define DEVICES_MAX  100 /* two digits in a device's name */
+#define DEVICES_MAX  1000 /* three digits in a device's name */
 #define XAPIC_ID_MAX 254
 
 /* FADT, 5.2.9: offsets and values. */
@@ -40,17 +42,15 @@
 #define FADT_HYPERVISOR    268
 #define BOOT_ARCH_NO_VGA   BIT(2)
 #define BOOT_ARCH_NO_RTC   BIT(5)
-#define FLAG_WBINVD        BIT(0)
 #define FLAG_NO_PWR_BUTTON BIT(4)
 #define FLAG_NO_SLP_BUTTON BIT(5)
 #define FLAG_RESET_REG     BIT(10)
 #define FLAG_HW_REDUCED    BIT(20)
 
 /* MADT, 5.2.12. */
-#define MADT_LAPIC     0
-#define MADT_IOAPIC    1
-#define MADT_LAPIC_NMI 4
-#define MADT_X2APIC    9
+#define MADT_LAPIC  0
+#define MADT_IOAPIC 1
+#define MADT_X2APIC 9
 
 static uint8_t checksum(const uint8_t *data, size_t len)
 {
@@ -63,7 +63,8 @@ static uint8_t checksum(const uint8_t *data, size_t len)
 }
 
 /* Returns the offset of the table in the buffer. */
-static size_t begin_table(struct buf *out, const char *signature, uint8_t revision)
+static size_t begin_table(struct buf *out, const char *signature, uint8_t revision,
+                          const char *table_id)
 {
     size_t at;
 
@@ -73,10 +74,11 @@ static size_t begin_table(struct buf *out, const char *signature, uint8_t revisi
     buf_append_le32(out, 0); /* length */
     buf_append_u8(out, revision);
     buf_append_u8(out, 0); /* checksum */
-    buf_append(out, "EC1   EC1MICRO", 14);
-    buf_append_le32(out, 1);
-    buf_append(out, "EC1 ", 4);
-    buf_append_le32(out, 1);
+    buf_append(out, OEM_ID, 6);
+    buf_append(out, table_id, 8);
+    buf_append_le32(out, 0); /* revision of that */
+    buf_append(out, "FCAT", 4);
+    buf_append_le32(out, 0x20240119);
     return at;
 }
 
@@ -88,53 +90,19 @@ static void end_table(struct buf *out, size_t at)
     }
 }
 
-static void add_virtio(struct buf *out, const struct acpi_virtio *v, unsigned index)
-{
-    size_t device = aml_open(out);
-    size_t resources;
-    char name[16];
-
-    (void)snprintf(name, sizeof(name), "VR%02u", index % DEVICES_MAX);
-    aml_name_str(out, "_HID", "LNRO0005"); /* Linux: drivers/virtio/virtio_mmio.c */
-    aml_name_int(out, "_UID", index);
-    aml_name_int(out, "_CCA", 1); /* DMA is coherent */
-    resources = aml_open(out);
-    aml_memory32(out, (uint32_t)v->gpa.v, v->len);
-    aml_interrupt(out, v->irq);
-    aml_close_resources(out, resources);
-    aml_close_device(out, device, name);
-}
-
-static void add_uart(struct buf *out, const struct acpi_config *config)
-{
-    size_t device = aml_open(out);
-    size_t resources;
-
-    aml_name_str(out, "_HID", "PNP0501"); /* 16550A-compatible COM port */
-    aml_name_int(out, "_UID", 0);
-    resources = aml_open(out);
-    aml_io(out, config->uart_port, config->uart_len);
-    aml_interrupt(out, config->uart_irq);
-    aml_close_resources(out, resources);
-    aml_close_device(out, device, "COM1");
-}
-
 static size_t add_dsdt(struct buf *out, const struct acpi_config *config)
 {
-    size_t at = begin_table(out, "DSDT", 2); /* revision 2: 64-bit integers */
+    size_t at = begin_table(out, "DSDT", 2, "FCVMDSDT"); /* revision 2: 64-bit integers */
     size_t scope;
 
-    aml_name_pair(out, "_S5_", ACPI_SLEEP_TYPE_S5, 0);
-    scope = aml_open(out);
-    for (unsigned i = 0; i < config->virtio_count; i++) {
-        add_virtio(out, &config->virtio[i], i);
+    if (config->power_port) {
+        aml_name_pair(out, "_S5_", ACPI_SLEEP_TYPE_S5, 0);
     }
+    scope = aml_open(out);
     if (config->pci) {
         acpi_put_pci(out, config->pci);
     }
-    if (config->uart_len) {
-        add_uart(out, config);
-    }
+    acpi_put_devices(out, config);
     aml_close_scope(out, scope, "\\_SB_");
     end_table(out, at);
     return at;
@@ -150,9 +118,18 @@ static void store_port(uint8_t *p, uint16_t port)
     store_le64(p + 4, port);
 }
 
+static void store_power(uint8_t *fadt, uint16_t port)
+{
+    store_le32(fadt + FADT_FLAGS, load_le32(fadt + FADT_FLAGS) | FLAG_RESET_REG);
+    store_port(fadt + FADT_RESET_REG, (uint16_t)(port + 4));
+    fadt[FADT_RESET_VALUE] = 1;
+    store_port(fadt + FADT_SLEEP_CONTROL, port);
+    store_port(fadt + FADT_SLEEP_STATUS, (uint16_t)(port + 1));
+}
+
 static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64_t dsdt)
 {
-    size_t at = begin_table(out, "FACP", 6);
+    size_t at = begin_table(out, "FACP", 6, "FCVMFADT");
     uint16_t boot_arch = (uint16_t)(BOOT_ARCH_NO_VGA | (config->has_rtc ? 0 : BOOT_ARCH_NO_RTC));
 
     buf_append_zero(out, FADT_LEN - HEADER_LEN);
@@ -161,15 +138,13 @@ static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64
 
         store_le32(fadt + FADT_DSDT, (uint32_t)dsdt);
         store_le16(fadt + FADT_BOOT_ARCH, boot_arch);
-        store_le32(fadt + FADT_FLAGS, FLAG_WBINVD | FLAG_NO_PWR_BUTTON | FLAG_NO_SLP_BUTTON |
-                                          FLAG_RESET_REG | FLAG_HW_REDUCED);
-        store_port(fadt + FADT_RESET_REG, (uint16_t)(config->power_port + 4));
-        fadt[FADT_RESET_VALUE] = 1;
+        store_le32(fadt + FADT_FLAGS, FLAG_NO_PWR_BUTTON | FLAG_NO_SLP_BUTTON | FLAG_HW_REDUCED);
         fadt[FADT_MINOR] = 5;
         store_le64(fadt + FADT_X_DSDT, dsdt);
-        store_port(fadt + FADT_SLEEP_CONTROL, config->power_port);
-        store_port(fadt + FADT_SLEEP_STATUS, (uint16_t)(config->power_port + 1));
-        memcpy(fadt + FADT_HYPERVISOR, "EC1VMM\0", 8);
+        memcpy(fadt + FADT_HYPERVISOR, "FIRECKVM", 8);
+        if (config->power_port) {
+            store_power(fadt, config->power_port);
+        }
     }
     end_table(out, at);
     return at;
@@ -195,34 +170,46 @@ static void add_cpu(struct buf *out, unsigned id)
 
 static size_t add_madt(struct buf *out, const struct acpi_config *config)
 {
-    size_t at = begin_table(out, "APIC", 5);
+    size_t at = begin_table(out, "APIC", 6, "FCVMMADT");
 
     buf_append_le32(out, APIC_DEFAULT_BASE);
     buf_append_le32(out, 0); /* no 8259s */
-    for (unsigned i = 0; i < config->vcpu_count; i++) {
-        add_cpu(out, i);
-    }
     buf_append_u8(out, MADT_IOAPIC);
     buf_append_u8(out, 12);
     buf_append_u8(out, 0); /* its id */
     buf_append_u8(out, 0);
     buf_append_le32(out, IOAPIC_BASE);
-    buf_append_le32(out, 0);            /* first global interrupt */
-    buf_append_u8(out, MADT_LAPIC_NMI); /* LINT1 of every CPU, as on every PC */
-    buf_append_u8(out, 6);
-    buf_append_u8(out, 0xff);
-    buf_append_le16(out, 0);
-    buf_append_u8(out, 1);
+    buf_append_le32(out, 0); /* first global interrupt */
+    for (unsigned i = 0; i < config->vcpu_count; i++) {
+        add_cpu(out, i);
+    }
     end_table(out, at);
     return at;
 }
 
-static size_t add_xsdt(struct buf *out, uint64_t fadt, uint64_t madt)
+/* PCI Express configuration space (PCI Firmware Specification 3.3, 4.1.2): one bus. */
+static size_t add_mcfg(struct buf *out, gpa_t mmconfig)
 {
-    size_t at = begin_table(out, "XSDT", 1);
+    size_t at = begin_table(out, "MCFG", 1, "FCVMMCFG");
 
-    buf_append_le64(out, fadt);
-    buf_append_le64(out, madt);
+    buf_append_zero(out, 8);
+    buf_append_le64(out, mmconfig.v);
+    buf_append_le16(out, 0); /* segment */
+    buf_append_u8(out, 0);   /* first and last bus */
+    buf_append_u8(out, 0);
+    buf_append_zero(out, 4);
+    end_table(out, at);
+    return at;
+}
+
+/* `tables` are offsets from `gpa`. */
+static size_t add_xsdt(struct buf *out, uint64_t gpa, const size_t *tables, unsigned count)
+{
+    size_t at = begin_table(out, "XSDT", 1, "FCVMXSDT");
+
+    for (unsigned i = 0; i < count; i++) {
+        buf_append_le64(out, gpa + tables[i]);
+    }
     end_table(out, at);
     return at;
 }
@@ -230,10 +217,9 @@ static size_t add_xsdt(struct buf *out, uint64_t fadt, uint64_t madt)
 static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
 {
     static const uint8_t signature[8] = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '};
-    static const uint8_t oem[6] = {'E', 'C', '1', ' ', ' ', ' '};
 
     memcpy(rsdp, signature, sizeof(signature));
-    memcpy(rsdp + 9, oem, sizeof(oem));
+    memcpy(rsdp + 9, OEM_ID, 6);
     rsdp[15] = 2; /* revision */
     store_le32(rsdp + 20, RSDP_LEN);
     store_le64(rsdp + 24, xsdt);
@@ -250,43 +236,57 @@ static int check_config(const struct acpi_config *config, struct err *err)
     for (unsigned i = 0; i < config->virtio_count; i++) {
         const struct acpi_virtio *v = &config->virtio[i];
 
-        if (!range_within(v->gpa.v, v->len, 4 * GIB) || v->irq >= HV_IRQ_LINES) {
+        if (!range_within(v->gpa.v, v->len, 4 * GIB) || v->irq >= HV_IRQ_LINES ||
+            v->irq < config->first_irq) {
             return err_set(err, -EINVAL,
                            "virtio device %u at 0x%llx, line %u: must be below 4 "
-                           "GiB, line below %d",
-                           i, (unsigned long long)v->gpa.v, v->irq, HV_IRQ_LINES);
+                           "GiB, line %u to %d",
+                           i, (unsigned long long)v->gpa.v, v->irq, config->first_irq,
+                           HV_IRQ_LINES - 1);
         }
     }
     return 0;
 }
 
-int acpi_write(const struct acpi_config *config, struct mem_map *mem, gpa_t gpa, uint64_t len,
-               struct err *err)
+static int write_rsdp(struct mem_map *mem, uint64_t xsdt, struct err *err)
 {
+    uint8_t rsdp[RSDP_LEN] = {0};
+    int r;
+
+    fill_rsdp(rsdp, xsdt);
+    r = mem_write(mem, GPA(BOOT_RSDP), rsdp, sizeof(rsdp));
+    return r < 0 ? err_set(err, r, "ACPI: no memory at 0x%llx", (unsigned long long)BOOT_RSDP) : 0;
+}
+
+int acpi_write(const struct acpi_config *config, struct mem_map *mem, struct err *err)
+{
+    const uint64_t gpa = BOOT_ACPI;
     AUTO_CALL(buf_fini) struct buf out = {0};
-    size_t dsdt;
-    size_t fadt;
-    size_t madt;
-    size_t xsdt;
+    size_t tables[3];
+    unsigned count = 0;
+    size_t at;
     int r = check_config(config, err);
 
     if (r < 0) {
         return r;
     }
-    buf_append_zero(&out, RSDP_LEN);
-    dsdt = add_dsdt(&out, config);
-    fadt = add_fadt(&out, config, gpa.v + dsdt);
-    madt = add_madt(&out, config);
-    xsdt = add_xsdt(&out, gpa.v + fadt, gpa.v + madt);
+    at = add_dsdt(&out, config);
+    tables[count++] = add_fadt(&out, config, gpa + at);
+    tables[count++] = add_madt(&out, config);
+    if (config->mmconfig.v) {
+        tables[count++] = add_mcfg(&out, config->mmconfig);
+    }
+    at = add_xsdt(&out, gpa, tables, count);
     if (buf_status(&out) < 0) {
         return err_set(err, -ENOMEM, "ACPI tables: out of memory");
     }
-    fill_rsdp(out.data, gpa.v + xsdt);
-    if (out.len > len) {
+    if (out.len > BOOT_ACPI_LEN) {
         return err_set(err, -ENOSPC, "ACPI tables of %zu bytes: must be at most %llu", out.len,
-                       (unsigned long long)len);
+                       (unsigned long long)BOOT_ACPI_LEN);
     }
-    r = mem_write(mem, gpa, out.data, out.len);
-    return r < 0 ? err_set(err, r, "ACPI tables: no memory at 0x%llx", (unsigned long long)gpa.v)
-                 : 0;
+    r = mem_write(mem, GPA(gpa), out.data, out.len);
+    if (r < 0) {
+        return err_set(err, r, "ACPI tables: no memory at 0x%llx", (unsigned long long)gpa);
+    }
+    return write_rsdp(mem, gpa + at, err);
 }

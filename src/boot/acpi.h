@@ -1,8 +1,8 @@
 /* acpi.h — the ACPI tables that tell Linux about our machine (ACPI specification 6.5).
  *
  * Hardware-reduced ACPI: no PM timer, no SCI, no PIC, no PIT; power off and reset are three I/O
- * ports.  RSDP, XSDT, FADT, MADT and a DSDT with one `LNRO0005` device per virtio-mmio device and
- * COM1.
+ * ports.  RSDP, XSDT, FADT, MADT, MCFG and a DSDT with one `LNRO0005` device per virtio-mmio
+ * device, COM1 and what the configuration names.  Where they lie is in boot/layout.h.
  */
 #pragma once
 
@@ -32,16 +32,32 @@ struct acpi_pci {
     } windows[ACPI_PCI_WINDOWS]; /* where BARs may lie */
 };
 
+/* The VM's generation: an id that changes when the VM is restored, and a page that says how its
+ * clock was disrupted (machine/generation.h); both announced by the interrupt. */
+struct acpi_generation {
+    gpa_t id;
+    uint32_t id_irq;
+    gpa_t clock; /* below 4 GiB */
+    uint32_t clock_irq;
+};
+
 struct acpi_config {
     unsigned vcpu_count; /* APIC ids are 0 to vcpu_count - 1 */
     const struct acpi_virtio *virtio;
     unsigned virtio_count;
-    const struct acpi_pci *pci; /* NULL: none */
+    uint32_t first_irq;                       /* of virtio devices: counts their names */
+    const struct acpi_generation *generation; /* NULL: none */
+    gpa_t mmconfig;                           /* PCI configuration space of one bus; 0: none */
+    const struct acpi_pci *pci;               /* NULL: none */
     /* COM1; len 0: there is none. */
     uint16_t uart_port;
     uint8_t uart_len;
     uint32_t uart_irq;
-    /* dev/chip/power.h is at this port: sleep control at +0, sleep status at +1, reset at +4. */
+    /* A keyboard's controller; port 0: none is told of.  Costs Linux a probe. */
+    uint16_t i8042_port;
+    uint32_t i8042_irq;
+    /* dev/chip/power.h is at this port: sleep control at +0, sleep status at +1, reset at +4.
+     * 0: none. */
     uint16_t power_port;
     /* Tell the guest that there is a CMOS clock.  Costs Linux a probe; it takes its time from
      * kvm-clock anyway. */
@@ -51,7 +67,6 @@ struct acpi_config {
 /* Sleep type of S5 (power off), as the DSDT names it. */
 #define ACPI_SLEEP_TYPE_S5 5
 
-/* Write all tables to [gpa, gpa + len) of guest RAM; the RSDP is at gpa itself.  -ENOSPC: `len` is
- * too small, -EINVAL: something in `config` does not fit its field. */
-int acpi_write(const struct acpi_config *config, struct mem_map *mem, gpa_t gpa, uint64_t len,
-               struct err *err);
+/* Write all tables.  -EFAULT: no RAM there, -ENOSPC: too many, -EINVAL: something in `config` does
+ * not fit its field. */
+int acpi_write(const struct acpi_config *config, struct mem_map *mem, struct err *err);

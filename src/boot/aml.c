@@ -15,8 +15,15 @@
 #define OP_SCOPE   0x10
 #define OP_BUFFER  0x11
 #define OP_PACKAGE 0x12
+#define OP_METHOD  0x14
+#define OP_ARG0    0x68
+#define OP_NOTIFY  0x86
+#define OP_EQUAL   0x93
+#define OP_IF      0xa0
 #define OP_EXT     0x5b
 #define OP_DEVICE  0x82 /* after OP_EXT */
+
+#define METHOD_SERIALIZED 0x08 /* 20.2.5.2, MethodFlags */
 
 static void put_int(struct buf *out, uint32_t value)
 {
@@ -116,6 +123,33 @@ void aml_close_device(struct buf *out, size_t mark, const char *name)
     buf_append_u8(&head, OP_DEVICE);
     put_package_len(&head, strlen(name) + out->len - mark);
     buf_append_str(&head, name);
+    wrap(out, mark, &head);
+}
+
+void aml_close_method(struct buf *out, size_t mark, const char *name, unsigned argc)
+{
+    struct buf head = {0};
+
+    buf_append_u8(&head, OP_METHOD);
+    put_package_len(&head, strlen(name) + 1 + out->len - mark);
+    buf_append_str(&head, name);
+    buf_append_u8(&head, (uint8_t)(argc | METHOD_SERIALIZED));
+    wrap(out, mark, &head);
+}
+
+void aml_notify_if_arg(struct buf *out, uint32_t value, const char *name, uint32_t notification)
+{
+    size_t mark = aml_open(out);
+    struct buf head = {0};
+
+    buf_append_u8(out, OP_EQUAL);
+    buf_append_u8(out, OP_ARG0);
+    put_int(out, value);
+    buf_append_u8(out, OP_NOTIFY);
+    buf_append_str(out, name);
+    put_int(out, notification);
+    buf_append_u8(&head, OP_IF);
+    put_package_len(&head, out->len - mark);
     wrap(out, mark, &head);
 }
 

@@ -23,6 +23,10 @@ void aml_name_pair(struct buf *out, const char *name, uint32_t a, uint32_t b);
 size_t aml_open(const struct buf *out);
 void aml_close_scope(struct buf *out, size_t mark, const char *path);
 void aml_close_device(struct buf *out, size_t mark, const char *name);
+/* Method(name, argc, Serialized) { terms since `mark` } */
+void aml_close_method(struct buf *out, size_t mark, const char *name, unsigned argc);
+/* If (Arg0 == value) { Notify(name, notification) } */
+void aml_notify_if_arg(struct buf *out, uint32_t value, const char *name, uint32_t notification);
 /* Name(_CRS, ResourceTemplate() { descriptors since `mark` }) */
 void aml_close_resources(struct buf *out, size_t mark);
 

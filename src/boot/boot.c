@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "boot/kaslr.h"
 #include "boot/layout.h"
+#include "boot/mptable.h"
 #include "boot/zeropage.h"
 #include "hv/hv.h"
 #include "mem/map.h"
@@ -186,17 +187,10 @@ static int check_memory(const struct mem_map *mem, struct err *err)
 }
 
 /* Linux with hardware-reduced ACPI and without `reboot=` ends in real mode at the BIOS's reset
- * vector; ours is no more than the reset register. */
+ * vector; ours is no more than the keyboard controller's reset command. */
 static int write_reset(const struct boot_config *config, struct err *err)
 {
-    const uint16_t port = (uint16_t)(config->acpi->power_port + 4);
-    const uint8_t code[] = {0xb0,
-                            1, /* mov al, 1 */
-                            0xba,
-                            (uint8_t)port,
-                            (uint8_t)(port >> 8), /* mov dx, port */
-                            0xee,
-                            0xf4}; /* out dx, al; hlt */
+    static const uint8_t code[] = {0xb0, 0xfe, 0xe6, 0x64, 0xf4}; /* mov al, fe; out 64, al; hlt */
     int r = mem_write(config->mem, GPA(BOOT_RESET), code, sizeof(code));
 
     return r < 0 ? err_set(err, r, "reset vector: no memory at 0x%llx",
@@ -230,14 +224,15 @@ static int randomize(const struct boot_config *config, bool *ret_is_randomized, 
 int boot_load(const struct boot_config *config, struct cpu_state *ret_state, struct err *err)
 {
     struct zeropage zp = {
-        .setup = &config->kernel->setup, .cmdline = BOOT_CMDLINE, .rsdp = BOOT_ACPI};
+        .setup = &config->kernel->setup, .cmdline = BOOT_CMDLINE, .rsdp = BOOT_RSDP};
     int r = check_memory(config->mem, err);
 
     if (r < 0 || (r = kernel_load(config->kernel, config->mem, err)) < 0 ||
         (r = randomize(config, &zp.is_randomized, err)) < 0 ||
         (r = write_initrd(config, &zp.initrd, &zp.initrd_len, err)) < 0 ||
         (r = write_cmdline(config, err)) < 0 ||
-        (r = acpi_write(config->acpi, config->mem, GPA(BOOT_ACPI), BOOT_ACPI_LEN, err)) < 0 ||
+        (r = acpi_write(config->acpi, config->mem, err)) < 0 ||
+        (r = mptable_write(config->acpi->vcpu_count, config->mem, err)) < 0 ||
         (r = zeropage_write(&zp, config->mem, err)) < 0 || (r = write_gdt(config->mem, err)) < 0 ||
         (r = write_page_tables(config->mem, err)) < 0 || (r = write_reset(config, err)) < 0) {
         return r;

@@ -141,11 +141,12 @@ TEST(boot, zero_page_says_what_is_where)
     CHECK_INT(load_le32(page + BP_RAMDISK_IMAGE), 32 * MIB - 4096);
     CHECK_INT(load_le32(page + BP_RAMDISK_SIZE), 11);
     CHECK_MEM(mem_ptr(m.mem, GPA(32 * MIB - 4096), 11), "abcde\0\0\0xyz", 11);
-    CHECK_INT(page[BP_E820_ENTRIES], 4);
+    CHECK_INT(page[BP_E820_ENTRIES], 5);
     check_e820(page, 0, 0, 0x9fc00, E820_RAM);
-    check_e820(page, 1, 0x9fc00, MIB, E820_RESERVED);
-    check_e820(page, 2, MIB, 32 * MIB, E820_RAM);
-    check_e820(page, 3, 4 * GIB, 4 * GIB + 2 * MIB, E820_RAM);
+    check_e820(page, 1, 0x9fc00, 0xe0000, E820_RESERVED);
+    check_e820(page, 2, 0xeec00000, 0xfec00000, E820_RESERVED);
+    check_e820(page, 3, MIB, 32 * MIB, E820_RAM);
+    check_e820(page, 4, 4 * GIB, 4 * GIB + 2 * MIB, E820_RAM);
     free(cpu);
     machine_fini(&m);
 }

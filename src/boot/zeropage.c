@@ -24,8 +24,8 @@ static void add_e820(uint8_t *page, uint64_t start, uint64_t end, uint32_t type)
     }
 }
 
-/* All RAM, save what a PC has below 1 MiB: the BIOS's data, video memory and ROMs, and in the place
- * of the ROMs our ACPI tables. */
+/* All RAM, save what a PC has below 1 MiB: the BIOS's data, video memory and ROMs, where our tables
+ * are.  Linux believes in MMCONFIG only where the map reserves it. */
 static void fill_e820(uint8_t *page, const struct mem_map *mem)
 {
     for (unsigned i = 0; i < mem_range_count(mem); i++) {
@@ -35,7 +35,8 @@ static void fill_e820(uint8_t *page, const struct mem_map *mem)
 
         if (start == 0) {
             add_e820(page, 0, BOOT_LOW_RAM_END, E820_RAM);
-            add_e820(page, BOOT_LOW_RAM_END, BOOT_LOW_END, E820_RESERVED);
+            add_e820(page, BOOT_LOW_RAM_END, BOOT_RSDP, E820_RESERVED);
+            add_e820(page, BOOT_MMCONFIG, BOOT_MMCONFIG + BOOT_MMCONFIG_LEN, E820_RESERVED);
             start = BOOT_LOW_END;
         }
         add_e820(page, start, end, E820_RAM);

@@ -60,6 +60,8 @@ struct vm_config {
     const char *cmdline;
     bool
         tells_devices; /* add `pci=off` or virtio-mmio devices, and the root, to the command line */
+    bool is_microvm; /* tells the guest what a microVM's guest is told: keyboard, clock, generation
+                      */
     bool has_boot_timer; /* boot_timer.h; counts from these, of CLOCK_MONOTONIC and CPU time */
     int64_t start_mono_ns;
     int64_t start_cpu_ns;

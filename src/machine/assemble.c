@@ -8,8 +8,10 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "boot/boot.h"
+#include "boot/layout.h"
 #include "dev/chip/uart16550.h"
 #include "io/loop.h"
+#include "machine/generation.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
 #include "metrics/metrics.h"
@@ -77,18 +79,43 @@ static int add_cpus(struct machine *m, struct err *err)
     return 0;
 }
 
+/* What the guest is told of: Firecracker's guests reset by keyboard and expect all of its tables;
+ * our own init powers off, and need not probe for what it does not use. */
+static void describe_platform(const struct machine *m, const struct vm_config *config,
+                              struct acpi_config *acpi, struct acpi_generation *generation)
+{
+    if (config->is_microvm || m->pci) {
+        acpi->mmconfig = GPA(LAYOUT_PCI_MMCONFIG);
+    }
+    if (config->is_microvm) {
+        acpi->i8042_port = LAYOUT_I8042_PORT;
+        acpi->i8042_irq = LAYOUT_I8042_IRQ;
+        acpi->has_rtc = true;
+    } else {
+        acpi->power_port = LAYOUT_POWER_PORT;
+    }
+    if (m->generation_irq) {
+        *generation = (struct acpi_generation){.id = GPA(BOOT_VMGENID),
+                                               .id_irq = m->generation_irq,
+                                               .clock = GPA(BOOT_VMCLOCK),
+                                               .clock_irq = m->generation_irq + 1};
+        acpi->generation = generation;
+    }
+}
+
 /* Kernel, initrd, command line, tables into memory; the boot processor to its first instruction. */
 static int load_kernel(struct machine *m, const struct vm_config *config,
                        const struct kernel *kernel, struct err *err)
 {
     struct acpi_virtio virtio[MACHINE_DEVICE_MAX];
+    struct acpi_generation generation;
     struct acpi_config acpi = {.vcpu_count = m->vcpu_count,
                                .virtio = virtio,
                                .virtio_count = m->pci ? 0 : m->slot_count,
+                               .first_irq = LAYOUT_VIRTIO_IRQ,
                                .uart_port = LAYOUT_UART_PORT,
                                .uart_len = UART_PORT_LEN,
-                               .uart_irq = LAYOUT_UART_IRQ,
-                               .power_port = LAYOUT_POWER_PORT};
+                               .uart_irq = LAYOUT_UART_IRQ};
     struct acpi_pci pci;
     struct boot_part initrd = {.data = config->initrd, .len = config->initrd_len};
     struct boot_config boot = {.mem = m->mem,
@@ -113,6 +140,11 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     if (m->pci) {
         machine_describe_pci(&pci);
         acpi.pci = &pci;
+    }
+    describe_platform(m, config, &acpi, &generation);
+    r = m->generation_irq ? machine_write_generation(m, err) : 0;
+    if (r < 0) {
+        return r;
     }
     r = boot_load(&boot, state, err);
     if (r < 0) {

@@ -11,6 +11,7 @@
 #include "host/tree_dir.h"
 #include "host/vsock_uds.h"
 #include "io/loop.h"
+#include "machine/generation.h"
 #include "machine/layout.h"
 #include "machine/machine_int.h"
 
@@ -120,6 +121,9 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
     }
     for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
         r = add_share(m, &config->shares[i], err);
+    }
+    if (r == 0 && config->is_microvm) {
+        r = machine_add_generation(m, err);
     }
     return r;
 }

@@ -61,7 +61,8 @@ struct machine {
     struct power_port power;
     struct uart16550 *uart; /* among the devices */
     struct i8042 *i8042;
-    int64_t start_mono_ns; /* what the boot timer counts from */
+    unsigned generation_irq; /* and the next; 0: there is none */
+    int64_t start_mono_ns;   /* what the boot timer counts from */
     int64_t start_cpu_ns;
     struct buf cmdline;    /* the kernel's, grows with the devices */
     const char *init_args; /* what comes behind it: " -- ..." of config->cmdline, or "" */

@@ -68,6 +68,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         .kernel_fd = vm->kernel_fd,
         .cmdline = res->boot.boot_args ? res->boot.boot_args : DEFAULT_ARGS,
         .tells_devices = true,
+        .is_microvm = true,
         .has_boot_timer = vm->options.has_boot_timer,
         .has_pci = vm->options.enable_pci,
     };
