@@ -1,0 +1,144 @@
+/* guest_tool.c — what busybox lacks in test guests: vsock streams, and single bytes of physical memory.
+ *
+ *     guest_tool vsock-echo PORT          echo every connection, several at once
+ *     guest_tool vsock-send CID PORT      stdin to the peer, the peer to stdout, until both ended
+ *     guest_tool poke ADDRESS BYTE        store a byte at a physical address
+ *     guest_tool cpuid LEAF SUBLEAF       the four registers, in hexadecimal
+ */
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <linux/vm_sockets.h>
+
+static int fail(const char *what)
+{
+    (void)fprintf(stderr, "guest_tool: %s: %s\n", what, strerror(errno));
+    return 1;
+}
+
+static int write_all(int fd, const char *data, ssize_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, (size_t)len);
+
+        if (n <= 0) {
+            return -1;
+        }
+        data += n;
+        len -= n;
+    }
+    return 0;
+}
+
+static int echo(unsigned port)
+{
+    struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = port, .svm_cid = VMADDR_CID_ANY};
+    int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(fd, 1024) < 0) {
+        return fail("listen");
+    }
+    (void)signal(SIGCHLD, SIG_IGN);
+    for (;;) {
+        int peer = accept(fd, NULL, NULL);
+        static char data[65536];
+        ssize_t n;
+
+        if (peer < 0) {
+            return fail("accept");
+        }
+        if (fork() == 0) {
+            while ((n = read(peer, data, sizeof(data))) > 0 && write_all(peer, data, n) == 0) {
+            }
+            _exit(0);
+        }
+        (void)close(peer);
+    }
+}
+
+static int send_stdin(unsigned cid, unsigned port)
+{
+    struct sockaddr_vm addr = {.svm_family = AF_VSOCK, .svm_port = port, .svm_cid = cid};
+    int fd = socket(AF_VSOCK, SOCK_STREAM, 0);
+    struct pollfd fds[2] = {{.fd = 0, .events = POLLIN}, {.fd = fd, .events = POLLIN}};
+    static char data[65536];
+
+    if (fd < 0 || connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        return fail("connect");
+    }
+    while (fds[1].fd >= 0 && poll(fds, 2, -1) >= 0) {
+        if (fds[0].revents) {
+            ssize_t n = read(0, data, sizeof(data));
+
+            if (n <= 0) {
+                (void)shutdown(fd, SHUT_WR);
+                fds[0].fd = -1;
+            } else if (write_all(fd, data, n) < 0) {
+                return fail("write");
+            }
+        }
+        if (fds[1].revents) {
+            ssize_t n = read(fd, data, sizeof(data));
+
+            if (n < 0) {
+                return fail("read");
+            }
+            if (n == 0) {
+                fds[1].fd = -1;
+            } else if (write_all(1, data, n) < 0) {
+                return fail("stdout");
+            }
+        }
+    }
+    return 0;
+}
+
+static int poke(unsigned long long address, unsigned value)
+{
+    int fd = open("/dev/mem", O_RDWR | O_SYNC);
+    unsigned char *page;
+
+    if (fd < 0) {
+        return fail("/dev/mem");
+    }
+    page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)(address & ~4095ull));
+    if (page == MAP_FAILED) {
+        return fail("mmap");
+    }
+    *(volatile unsigned char *)(page + (address & 4095)) = (unsigned char)value;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *verb = argc > 2 ? argv[1] : "";
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (strcmp(verb, "vsock-echo") == 0) {
+        return echo((unsigned)strtoul(argv[2], NULL, 0));
+    }
+    if (strcmp(verb, "vsock-send") == 0 && argc > 3) {
+        return send_stdin((unsigned)strtoul(argv[2], NULL, 0), (unsigned)strtoul(argv[3], NULL, 0));
+    }
+    if (strcmp(verb, "poke") == 0 && argc > 3) {
+        return poke(strtoull(argv[2], NULL, 0), (unsigned)strtoul(argv[3], NULL, 0));
+    }
+    if (strcmp(verb, "cpuid") == 0 && argc > 3) {
+        unsigned r[4];
+
+        __cpuid_count(strtoul(argv[2], NULL, 0), strtoul(argv[3], NULL, 0), r[0], r[1], r[2], r[3]);
+        (void)printf("%08x %08x %08x %08x\n", r[0], r[1], r[2], r[3]);
+        return 0;
+    }
+    (void)fprintf(stderr, "guest_tool: what?\n");
+    return 2;
+}
