@@ -15,6 +15,7 @@ interop: $(O)/test/exec-serve
 
 blackbox-soft: all kernel
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox
+	FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=soft $(PYTEST) tests/fc
 
 # Where /dev/kvm works, everything on it.  Elsewhere one emulated machine that has it (tests/nested/outer)
 # and, since that one is 20 times slower, of the black-box tests only what the engine can break: the

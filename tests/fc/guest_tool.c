@@ -1,4 +1,5 @@
-/* guest_tool.c — what busybox lacks in test guests: vsock streams, and single bytes of physical memory.
+/* guest_tool.c — what busybox lacks in test guests: vsock streams, and single bytes of physical
+ * memory.
  *
  *     guest_tool vsock-echo PORT          echo every connection, several at once
  *     guest_tool vsock-send CID PORT      stdin to the peer, the peer to stdout, until both ended
@@ -8,6 +9,7 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,8 +18,6 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <linux/vm_sockets.h>
 
 static int fail(const char *what)
 {

@@ -57,9 +57,17 @@ class MicroVm:
         self.seen = 0  # of the console
         self.session = requests_unixsocket.Session()
         if api and "--api-sock" not in flags:
-            self.wait_for(lambda: os.path.exists(self.socket), "the API socket")
+            self.wait_for(self.answers, "the API socket")
 
     # --- the process ---
+
+    def answers(self):
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.connect(self.socket)
+            return True
+        except OSError:
+            return False
 
     def wait_for(self, is_true, what, seconds=30):
         deadline = time.monotonic() + seconds
@@ -170,7 +178,8 @@ class MicroVm:
 
     def ready(self, seconds=BOOT_TIMEOUT):
         self.wait_for(lambda: "GUEST-READY" in self.console(), "the guest", seconds)
-        self.seen = len(self.console())
+        self.seen = 0
+        self.sh("true")  # and with it the shell's greeting
 
     def type(self, text):
         os.write(self.fifo, text.encode())
