@@ -17,8 +17,8 @@ static int name_root(struct machine *m, const struct resource_drive *drive, stru
     return r < 0 ? r : machine_cmdline_add(m, err, drive->is_read_only ? "ro" : "rw");
 }
 
-int machine_add_drive(struct machine *m, const struct config_drive *drive, struct loop *loop,
-                      struct err *err)
+static int add(struct machine *m, const struct config_drive *drive, struct loop *loop,
+               struct err *err)
 {
     const struct resource_drive *resource = drive->resource;
     struct block_config config = {
@@ -42,8 +42,13 @@ int machine_add_drives(struct machine *m, const struct vm_config *config, struct
     for (unsigned i = 0; r == 0 && i < config->drive_count; i++) {
         r = name_root(m, config->drives[i].resource, err);
         if (r == 0) {
-            r = machine_add_drive(m, &config->drives[i], loop, err);
+            r = add(m, &config->drives[i], loop, err);
         }
     }
     return r;
+}
+
+int machine_plug_drive(struct machine *m, const struct config_drive *drive, struct err *err)
+{
+    return add(m, drive, m->loops[0], err);
 }

@@ -68,6 +68,7 @@ void machine_counters(struct machine *machine, struct buf *out);
 /* Put a device into the machine, on its PCI bus, while it runs or not; nobody tells the guest,
  * which looks for itself.  -ENOSPC: the bus is full. */
 struct config_net;
+int machine_plug_drive(struct machine *machine, const struct config_drive *drive, struct err *err);
 int machine_plug_net(struct machine *machine, const struct config_net *net, struct err *err);
 /* Take a device off the PCI bus, as if it had been pulled; `kind` is "virtio-net" and the like.
  * After return it uses nothing of the host any more.  -ENOENT. */

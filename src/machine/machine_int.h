@@ -103,9 +103,7 @@ struct virtio_dev *machine_find_virtio(const struct machine *machine, const char
 int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev,
                           const struct hv_doorbell *bell, struct err *err);
 
-/* drives.c: one of them, also while the machine runs; all, in the order of the configuration. */
-int machine_add_drive(struct machine *machine, const struct config_drive *drive, struct loop *loop,
-                      struct err *err);
+/* drives.c: block devices, in the order of the configuration. */
 int machine_add_drives(struct machine *machine, const struct vm_config *config, struct loop *loop,
                        struct err *err);
 

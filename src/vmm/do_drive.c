@@ -10,6 +10,9 @@
 
 #define SECTOR_BYTES 512u
 
+/* What the machine calls it (dev/block/block.h). */
+#define BLOCK_KIND "virtio-blk"
+
 #define CREATE_FAILED "Unable to create the virtio block device"
 #define PATCH_FAILED  "Unable to patch the block device: %s Please verify the request arguments."
 
@@ -160,6 +163,34 @@ static void keep(struct microvm *vm, struct resource_drive *drive, struct disk_p
     }
 }
 
+/* Into the running machine; there, nothing becomes the root. */
+static int plug(struct microvm *vm, struct resource_drive *drive, unsigned at, struct err *err)
+{
+    struct config_drive config = {.resource = drive};
+    int r;
+
+    if (at < vm->resources.drive_count) {
+        return microvm_fault(vm, err, -EEXIST, "Device ID in use");
+    }
+    if (drive->is_root_device) {
+        return err_set(err, -EEXIST, "A root block device already exists!");
+    }
+    r = grow(vm, err);
+    if (r == 0) {
+        r = open_backend(drive, &config.disk, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = machine_plug_drive(vm->machine, &config, err);
+    if (r < 0) {
+        disk_port_free(config.disk);
+        return r == -ENOSPC ? microvm_fault(vm, err, r, "PCI manager error: %s", err_text(err)) : r;
+    }
+    keep(vm, drive, config.disk, at);
+    return 0;
+}
+
 int do_put_drive(struct microvm *vm, const struct action *action, struct err *err)
 {
     struct resource_drive *drive = action->drive;
@@ -168,7 +199,7 @@ int do_put_drive(struct microvm *vm, const struct action *action, struct err *er
     int r;
 
     if (vm->state != MICROVM_NOT_STARTED) {
-        return do_missing(vm, action, err);
+        return plug(vm, drive, at, err);
     }
     r = check_root(vm, drive, at, err);
     if (r == 0) {
@@ -181,6 +212,31 @@ int do_put_drive(struct microvm *vm, const struct action *action, struct err *er
         keep(vm, drive, disk, at);
     }
     return r;
+}
+
+/* --- DELETE --- */
+
+int do_delete_drive(struct microvm *vm, const struct action *action, struct err *err)
+{
+    struct microvm_resources *res = &vm->resources;
+    unsigned at = find_drive(vm, action->id);
+
+    if (at == res->drive_count) {
+        return err_set(err, -ENOENT, "Device not found");
+    }
+    if (res->drives[at].is_root_device) {
+        return err_set(err, -EBUSY, "Cannot unplug root device");
+    }
+    if (machine_unplug(vm->machine, BLOCK_KIND, action->id) < 0) {
+        return err_set(err, -ENOENT, "Device not found");
+    }
+    disk_port_free(vm->disks[at]);
+    resource_drive_fini(&res->drives[at]);
+    res->drive_count--;
+    memmove(&res->drives[at], &res->drives[at + 1],
+            (res->drive_count - at) * sizeof(res->drives[0]));
+    memmove(&vm->disks[at], &vm->disks[at + 1], (res->drive_count - at) * sizeof(vm->disks[0]));
+    return 0;
 }
 
 /* --- PATCH --- */

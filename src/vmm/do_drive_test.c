@@ -8,16 +8,13 @@
 #include <unistd.h>
 
 #include "dev/port/disk_port.h"
-#include "tests/lib/test.h"
+#include "tests/lib/fake_microvm.h"
 #include "vmm/microvm_int.h"
 
 static char g_path[64];
 
-static struct microvm *fresh(void)
+static struct microvm *fresh_with(bool enable_pci)
 {
-    struct microvm_options options = {.id = "test", .version = "1", .engine = ENGINE_SOFT};
-    struct microvm *vm = NULL;
-    struct err err = {0};
     int fd;
 
     (void)snprintf(g_path, sizeof(g_path), "/tmp/ec1-drive-test-%d", getpid());
@@ -25,8 +22,12 @@ static struct microvm *fresh(void)
     CHECK(fd >= 0);
     CHECK_INT(ftruncate(fd, 1 << 20), 0);
     (void)close(fd);
-    CHECK_OK(microvm_new(&options, &vm, &err), &err);
-    return vm;
+    return fake_microvm(enable_pci);
+}
+
+static struct microvm *fresh(void)
+{
+    return fresh_with(false);
 }
 
 static void finish(struct microvm *vm)
@@ -180,6 +181,67 @@ TEST(do_drive, a_patch_names_a_drive_and_something_to_change)
               "Error manipulating the backing file: No such file or directory (os error 2) "
               "/nowhere Please verify the request arguments.");
     CHECK_STR(microvm_resources(vm)->drives[0].path_on_host, g_path);
+    resource_drive_fini(&patch);
+    finish(vm);
+}
+
+static int drop(struct microvm *vm, const char *id, struct err *err)
+{
+    struct action action = {.kind = ACTION_DELETE_DRIVE, .id = id};
+
+    return microvm_do(vm, &action, err);
+}
+
+TEST(do_drive, drives_are_plugged_into_a_running_machine_and_pulled)
+{
+    struct microvm *vm = fresh_with(true);
+    struct err err = {0};
+
+    CHECK_INT(drop(vm, "a", &err), -EBUSY);
+    CHECK_OK(put(vm, (struct wish){.id = "r", .path = g_path, .is_root = true}, &err), &err);
+    fake_microvm_start(vm);
+    CHECK_INT(put(vm, (struct wish){.id = "r", .path = g_path}, &err), -EEXIST);
+    CHECK_STR(err.text, "Device ID in use");
+    CHECK(put(vm, (struct wish){.id = "a", .path = g_path, .is_root = true}, &err) < 0);
+    CHECK_STR(err.text, "Drive config error: A root block device already exists!");
+    CHECK(put(vm, (struct wish){.id = "a", .path = "/nowhere"}, &err) < 0);
+    CHECK_HAS(err.text, "Drive config error: Unable to create the virtio block device: ");
+    CHECK_OK(put(vm, (struct wish){.id = "a", .path = g_path, .io_engine = IO_ASYNC}, &err), &err);
+    CHECK_OK(put(vm, (struct wish){.id = "b", .path = g_path}, &err), &err);
+    check_order(vm, "rab");
+    CHECK_INT(drop(vm, "r", &err), -EBUSY);
+    CHECK_STR(err.text, "Cannot unplug root device");
+    CHECK_INT(drop(vm, "x", &err), -ENOENT);
+    CHECK_STR(err.text, "Device not found");
+    CHECK_OK(drop(vm, "a", &err), &err);
+    check_order(vm, "rb");
+    CHECK_OK(put(vm, (struct wish){.id = "a", .path = g_path}, &err), &err);
+    check_order(vm, "rba");
+    finish(vm);
+}
+
+TEST(do_drive, a_patch_of_a_running_machine_changes_what_is_shown)
+{
+    struct microvm *vm = fresh();
+    struct err err = {0};
+    struct resource_drive patch = {
+        .drive_id = strdup("a"),
+        .path_on_host = strdup("/proc/self/exe"),
+        .rate_limiter = {.ops = {.size = 5, .refill_time = 6}, .has_ops = true},
+        .has_rate_limiter = true};
+    struct action action = {.kind = ACTION_PATCH_DRIVE, .drive = &patch};
+
+    CHECK_OK(
+        put(vm,
+            (struct wish){.id = "a", .path = g_path, .has_read_only = true, .is_read_only = true},
+            &err),
+        &err);
+    fake_microvm_start(vm);
+    CHECK_INT(drop(vm, "a", &err), -ENODEV);
+    CHECK_STR(err.text, "PCI is not enabled");
+    CHECK_OK(microvm_do(vm, &action, &err), &err);
+    CHECK_STR(microvm_resources(vm)->drives[0].path_on_host, "/proc/self/exe");
+    CHECK_INT(microvm_resources(vm)->drives[0].rate_limiter.ops.size, 5);
     resource_drive_fini(&patch);
     finish(vm);
 }
