@@ -89,6 +89,9 @@ int config_file_metadata(struct microvm *vm, const char *text, size_t len, struc
     struct action action = {.kind = ACTION_PUT_MMDS, .mmds = {.text = text, .len = len}};
     int r = microvm_do(vm, &action, err);
 
+    if (r == -EFBIG) {
+        return err_set(err, r, "The MMDS patch request doesn't fit.");
+    }
     if (r == 0) {
         log_info("Successfully added metadata to mmds from file");
     }

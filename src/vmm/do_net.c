@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "host/tap.h"
+#include "mmds/mmds.h"
 #include "vmm/microvm_int.h"
 
 /* The smallest MTU of IPv4 (RFC 791, 3.2), the largest of 16 bits. */
@@ -14,9 +15,12 @@
 void microvm_nets_fini(struct microvm *vm)
 {
     for (unsigned i = 0; i < vm->resources.net_count; i++) {
+        mmds_inner_free(vm->net_inners[i]);
         net_port_free(vm->net_ports[i]);
     }
+    free(vm->net_inners);
     free(vm->net_ports);
+    vm->net_inners = NULL;
     vm->net_ports = NULL;
 }
 
@@ -51,31 +55,31 @@ static void drop(struct microvm *vm, const char *id)
         if (strcmp(res->nets[i].iface_id, id) == 0) {
             unsigned last = --res->net_count;
 
+            microvm_mmds_forget(vm, id);
+            mmds_inner_free(vm->net_inners[i]);
             net_port_free(vm->net_ports[i]);
             resource_net_fini(&res->nets[i]);
             res->nets[i] = res->nets[last];
             vm->net_ports[i] = vm->net_ports[last];
+            vm->net_inners[i] = vm->net_inners[last];
             return;
         }
     }
 }
 
-/* Room for one more at the end of both lists. */
+/* Room for one more at the end of the three lists. */
 static int grow(struct microvm *vm, struct err *err)
 {
     size_t count = vm->resources.net_count + 1u;
     struct resource_net *nets = realloc(vm->resources.nets, count * sizeof(*nets));
-    struct net_port **ports;
+    struct net_port **ports = realloc(vm->net_ports, count * sizeof(*ports));
+    struct net_inner **inners = realloc(vm->net_inners, count * sizeof(*inners));
 
-    if (nets) {
-        vm->resources.nets = nets;
-    }
-    ports = nets ? realloc(vm->net_ports, count * sizeof(*ports)) : NULL;
-    if (!ports) {
-        return err_set(err, -ENOMEM, "out of memory");
-    }
-    vm->net_ports = ports;
-    return 0;
+    /* what could be moved has moved */
+    vm->resources.nets = nets ? nets : vm->resources.nets;
+    vm->net_ports = ports ? ports : vm->net_ports;
+    vm->net_inners = inners ? inners : vm->net_inners;
+    return nets && ports && inners ? 0 : err_set(err, -ENOMEM, "out of memory");
 }
 
 static int open_port(const struct resource_net *net, struct net_port **ret_port, struct err *err)
@@ -96,6 +100,7 @@ static int open_port(const struct resource_net *net, struct net_port **ret_port,
 static void keep(struct microvm *vm, struct resource_net *net, struct net_port *port)
 {
     vm->net_ports[vm->resources.net_count] = port;
+    vm->net_inners[vm->resources.net_count] = NULL;
     vm->resources.nets[vm->resources.net_count] = *net;
     vm->resources.net_count++;
     *net = (struct resource_net){0};

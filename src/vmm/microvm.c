@@ -74,6 +74,7 @@ void microvm_free(struct microvm *vm)
     microvm_boot_fini(vm);
     microvm_drives_fini(vm);
     microvm_nets_fini(vm);
+    microvm_mmds_fini(vm);
     free_resources(&vm->resources);
     resource_serial_fini(&vm->serial_config);
     free(vm);

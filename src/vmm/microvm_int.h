@@ -12,6 +12,8 @@
 #include "vmm/microvm.h"
 
 struct loop_timer;
+struct mmds;
+struct net_inner;
 struct net_port;
 struct serial;
 struct start_plan;
@@ -31,6 +33,10 @@ struct microvm {
 
     /* do_net.c: one for each of resources.nets, in its order */
     struct net_port **net_ports;
+    struct net_inner **net_inners; /* each may be NULL: no metadata service there */
+
+    /* do_mmds.c */
+    struct mmds *mmds; /* NULL while nobody asked for it */
 
     /* do_drive.c: one for each of resources.drives */
     struct disk_port **disks;
@@ -114,6 +120,9 @@ int do_put_mmds(struct microvm *vm, const struct action *action, struct err *err
 int do_patch_mmds(struct microvm *vm, const struct action *action, struct err *err);
 int do_get_mmds(struct microvm *vm, const struct action *action, struct err *err);
 int do_put_mmds_config(struct microvm *vm, const struct action *action, struct err *err);
+/* The interface `id` goes, and with it the service behind it. */
+void microvm_mmds_forget(struct microvm *vm, const char *id);
+void microvm_mmds_fini(struct microvm *vm);
 
 int do_put_memory(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_memory(struct microvm *vm, const struct action *action, struct err *err);

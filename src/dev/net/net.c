@@ -50,10 +50,10 @@ void net_again(struct net *net, unsigned index)
     (void)!write(net->base.notify_fd[index], &one, sizeof(one));
 }
 
-/* The service in the monitor has an answer. */
+/* The service in the monitor has an answer, maybe while it takes a frame. */
 static void on_answer(void *owner)
 {
-    net_receive(owner);
+    net_again(owner, NET_RX);
 }
 
 static void on_readable(void *owner)
@@ -108,7 +108,7 @@ static void stop(struct net *net)
     net->is_running = false;
     net->port->ops->stop(net->port);
     if (net->inner) {
-        net->inner->ops->set_client(net->inner, NULL);
+        (void)net->inner->ops->set_client(net->inner, NULL, NULL);
     }
 }
 
@@ -122,12 +122,15 @@ static int start(struct virtio_dev *dev)
     if (r == 0) {
         r = net->port->ops->start(net->port, dev->loop, &client);
     }
+    if (r == 0 && net->inner) {
+        r = net->inner->ops->set_client(net->inner, dev->loop, &inner_client);
+        if (r < 0) {
+            net->port->ops->stop(net->port);
+        }
+    }
     if (r < 0) {
         metric_inc(&net->metrics->activate_fails);
         return r;
-    }
-    if (net->inner) {
-        net->inner->ops->set_client(net->inner, &inner_client);
     }
     net->is_running = true;
     return 0;

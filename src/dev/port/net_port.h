@@ -62,8 +62,9 @@ static inline void net_port_free(struct net_port *port)
 struct net_inner;
 
 struct net_inner_ops {
-    /* `client` hears when give() has something; NULL: nobody listens any more. */
-    void (*set_client)(struct net_inner *inner, const struct net_client *client);
+    /* The guest's driver is there: `client` hears, on `loop`, when give() has something; it may
+     * hear it within take().  NULL: nobody listens any more. */
+    int (*set_client)(struct net_inner *inner, struct loop *loop, const struct net_client *client);
     /* Is the frame that starts with these `len` bytes (behind the virtio-net header) for it? */
     bool (*wants)(struct net_inner *inner, const void *head, size_t len);
     /* A whole frame that it wants, behind the virtio-net header; checksums may be undone. */
