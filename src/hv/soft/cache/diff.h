@@ -21,6 +21,8 @@
 
 #include "hv/soft/isa/forms.h"
 
+struct vcpu;
+
 #define DIFF_CODE       UINT64_C(0x50000000)
 #define DIFF_CODE_BYTES 8192u
 #define DIFF_GS_BASE    UINT64_C(0x1234560)
@@ -184,7 +186,7 @@ void diff_run_soft(struct diff_machine *m, const struct diff_case *c, unsigned t
                    struct diff_result *ret);
 /* Step through a case; true as soon as `is_it` says so of an instruction that is about to run. */
 bool diff_meets(struct diff_machine *m, const struct diff_case *c,
-                bool (*is_it)(const struct insn *insn));
+                bool (*is_it)(const struct insn *insn, const struct vcpu *v));
 /* The instruction at an address, as code is now; false if there is none. */
 bool diff_decode(const struct diff_machine *m, uint64_t at, struct insn *ret_insn);
 /* Drop translations at random, as a kernel would. */

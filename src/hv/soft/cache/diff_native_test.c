@@ -175,6 +175,9 @@ static void load_case(const struct diff_case *c, ucontext_t *uc)
     unsigned i;
 
     load_memory(c);
+    /* sigreturn leaves these as they are, and the case before may have set them */
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() &
+                                   ~(uint64_t)(FLAG_ID | FLAG_NT));
     for (i = 0; i < 16; i++) {
         g[greg_of[i]] = (greg_t)c->start.gpr[i];
     }

@@ -348,7 +348,7 @@ void diff_run_soft(struct diff_machine *m, const struct diff_case *c, unsigned t
 }
 
 bool diff_meets(struct diff_machine *m, const struct diff_case *c,
-                bool (*is_it)(const struct insn *insn))
+                bool (*is_it)(const struct insn *insn, const struct vcpu *v))
 {
     struct vcpu *v = m->vm.v;
     struct diff_result r;
@@ -359,7 +359,7 @@ bool diff_meets(struct diff_machine *m, const struct diff_case *c,
     load_case(m, c);
     if (!_setjmp(v->unwind)) {
         while (!meets && steps++ < STEPS_MAX) {
-            meets = diff_decode(m, v->rip, &insn) && is_it(&insn);
+            meets = diff_decode(m, v->rip, &insn) && is_it(&insn, v);
             code_step(v);
         }
     }

@@ -391,6 +391,15 @@ static void add_popf(struct maker *m)
     (void)ADD(m, 0x9d);
 }
 
+/* pushf, and mostly what takes it off */
+static void add_pushf(struct maker *m)
+{
+    (void)ADD(m, 0x9c);
+    if (diff_chance(m->r, 70)) {
+        (void)ADD(m, (uint8_t)(0x58 + diff_dice(m->r, 3)));
+    }
+}
+
 /* --- stores into code --- */
 
 /* op eax, imm32, and a store into its immediate or over its opcode; in either order.  The store
@@ -451,6 +460,8 @@ static void add_something(struct maker *m)
         add_push_ret(m);
     } else if (dice < 20) {
         add_popf(m);
+    } else if (dice < 21) {
+        add_pushf(m);
     } else {
         add_plain(m);
     }

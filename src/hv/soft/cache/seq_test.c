@@ -38,11 +38,37 @@ static const char *const runner_name[RUNNERS] = {"before the first run", "while 
 
 /* --- one sequence --- */
 
+/* A repeated store over its own bytes: the host may go on with what it has begun, the engine stops
+ * where the bytes change. */
+static bool overwrites_itself(const struct insn *insn, const struct vcpu *v)
+{
+    uint64_t mask = insn->addrsize == 4 ? UINT32_MAX : UINT64_MAX;
+    uint64_t count = v->gpr[GPR_RCX] & mask, bytes, first, offset;
+
+    if (!insn->rep || (insn->op != INSN_STOS && insn->op != INSN_MOVS)) {
+        return false;
+    }
+    count = count < DIFF_CODE_BYTES ? count : DIFF_CODE_BYTES; /* there is no more to overwrite */
+    bytes = count * insn->opsize;
+    first = v->gpr[GPR_RDI] & mask;
+    if (v->rflags & FLAG_DF) {
+        first -= bytes - insn->opsize;
+    }
+    offset = v->rip - first;
+    return offset < bytes || -offset < insn->len;
+}
+
 /* Instructions that are no part of sequences, for those that go astray find them: they depend on
  * what is the host's own. */
-static bool is_foreign(const struct insn *insn)
+static bool is_foreign(const struct insn *insn, const struct vcpu *v)
 {
     switch (insn->op) {
+    case INSN_STOS:
+    case INSN_MOVS:
+        if (overwrites_itself(insn, v)) {
+            return true;
+        }
+        break;
     case INSN_INS:
     case INSN_OUTS:
     case INSN_RDRAND:
@@ -62,7 +88,8 @@ static bool is_foreign(const struct insn *insn)
     case INSN_SHA256MSG2: return true;
     default: break;
     }
-    return (insn->klass == INSN_CLASS_SYSTEM && insn->op != INSN_HLT && insn->op != INSN_POPF) ||
+    return (insn->klass == INSN_CLASS_SYSTEM && insn->op != INSN_HLT && insn->op != INSN_POPF &&
+            insn->op != INSN_PUSHF) ||
            (insn->has_seg_override && insn->seg == SEG_FS) || diff_is_vendor_matter(insn, false);
 }
 

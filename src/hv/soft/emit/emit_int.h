@@ -161,7 +161,8 @@ struct flags_use emit_flags_of(const struct translation *t, const struct insn *i
 void emit_flags_save(struct translation *t);    /* v->aflags is right afterwards */
 void emit_flags_restore(struct translation *t); /* EFLAGS are right afterwards; uses T2 */
 void emit_flags_need(struct translation *t, enum flags_read read);
-/* Something that destroys EFLAGS follows: keep them in memory if anybody wants them. */
+/* Something that destroys EFLAGS follows: keep them in memory if anybody wants them.  An access
+ * does that itself, but only if it has a check of its own.  Uses T2. */
 void emit_flags_give_up(struct translation *t, struct flags_use use);
 /* Just the instructions, whatever the state. */
 void emit_flags_save_all(struct asm_buf *a);

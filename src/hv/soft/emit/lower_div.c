@@ -47,9 +47,11 @@ bool emit_lower_div(struct translation *t, const struct insn *insn)
     }
     if (o->kind == INSN_MEM) {
         emit_check(t, insn, TLB_READ, size);
+    }
+    emit_flags_give_up(t, emit_flags_of(t, insn));
+    if (o->kind == INSN_MEM) {
         emit_mem(t, size, 0x8b, HOST_T1);
     } else {
-        emit_flags_give_up(t, emit_flags_of(t, insn));
         divisor = emit_use(t, o->reg, HOST_T1);
     }
     (is_signed ? check_signed : check_unsigned)(t, size, divisor);

@@ -104,6 +104,7 @@ static void load_mxcsr(struct translation *t)
 {
     struct asm_buf *a = t->a;
 
+    emit_flags_give_up(t, (struct flags_use){READS_NONE, false});
     emit_mem(t, 4, 0x8b, HOST_T2);
     asm_rr(a, 4, 0x89, HOST_T2, HOST_T1);
     asm_rr(a, 4, 0x81, 4, HOST_T1); /* and */
@@ -121,7 +122,7 @@ static void lower_mxcsr(struct translation *t, const struct insn *insn)
         emit_access(t, insn, TLB_WRITE, 4, true);
         emit_mem(t, 4, ASM_0F | 0xae, 3);
     } else {
-        emit_access(t, insn, TLB_READ, 4, true);
+        emit_access(t, insn, TLB_READ, 4, false);
         load_mxcsr(t);
     }
 }

@@ -93,6 +93,7 @@ static bool lower_pushf(struct translation *t, const struct insn *insn)
     }
     emit_flags_save(t);
     emit_check_at(t, HOST_R15, -8, TLB_WRITE, 8);
+    lose_flags(t);
     read_rflags(t->a);
     asm_rr(t->a, 4, 0x81, 4, HOST_T2);
     asm_imm(t->a, ~(FLAG_RF | FLAG_VM), 4);
