@@ -59,7 +59,8 @@ static uint64_t vector_value(struct diff_random *r)
 {
     static const uint32_t singles[] = {0,          0x80000000, 0x3f800000, 0xbf800000, 0x7f800000,
                                        0xff800000, 0x7fc00000, 0x7fa00000, 0x00000001, 0x807fffff,
-                                       0x4f000000, 0xcf000000, 0x3f000001, 0x7f7fffff, 0x41200000};
+                                       0x4f000000, 0xcf000000, 0x3f000001, 0x7f7fffff, 0x41200000,
+                                       0x7f000001, 0x00800000, 0x80800001, 0x1f800000, 0x5f123456};
     static const uint64_t doubles[] = {0,
                                        UINT64_C(0x8000000000000000),
                                        UINT64_C(0x3ff0000000000000),
@@ -73,6 +74,9 @@ static uint64_t vector_value(struct diff_random *r)
                                        UINT64_C(0x41e0000000000000),
                                        UINT64_C(0xc3e0000000000000),
                                        UINT64_C(0x7fefffffffffffff),
+                                       UINT64_C(0x7fe0000000000001),
+                                       UINT64_C(0x0010000000000000),
+                                       UINT64_C(0x1ff0000000000001),
                                        UINT64_C(0x4024000000000000)};
 
     switch (diff_next(r) & 3) {

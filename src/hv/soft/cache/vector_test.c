@@ -127,6 +127,28 @@ TEST(vector, xcr0_closes_the_way_of_avx)
     finish(&vm);
 }
 
+/* vrcp14ps xmm0, xmm1; hlt.  FTZ counts although underflow is not masked: it raises nothing. */
+TEST(vector, a_tiny_approximation_is_flushed_to_zero)
+{
+    static const struct {
+        uint32_t mxcsr, result;
+    } cases[] = {{0x1f80, 0x3fff80}, {0x9f80, 0}, {0x9780, 0}};
+    struct soft_vm vm;
+
+    START(&vm, 0x62, 0xf2, 0x7d, 0x08, 0x4c, 0xc1, 0xf4);
+    for (unsigned i = 0; i < 3 && host_has_avx512(vm.v); i++) {
+        vm.v->cr4 |= CR4_OSXSAVE;
+        vm.v->xcr0 = XCR0_X87 | XCR0_AVX512_ALL;
+        store_le32(vm.v->xsave + FPU_MXCSR, cases[i].mxcsr);
+        store_le64(vm.v->xsave + FPU_XMM0 + 16, UINT64_C(0x7f0000017f000001));
+        vm.v->rip = CODE;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(load_le32(vm.v->xsave + FPU_XMM0), cases[i].result);
+        CHECK_INT(load_le32(vm.v->xsave + FPU_XMM0 + 4), cases[i].result);
+    }
+    finish(&vm);
+}
+
 /* addps xmm1, xmm2; vaddps ymm3, ymm1, ymm1; addps xmm3, xmm1; hlt */
 TEST(vector, upper_parts_follow_once_they_are_needed)
 {

@@ -191,7 +191,8 @@ static uint32_t run_masked(struct vcpu *v, const struct native_site *s, void *p,
     return flags;
 }
 
-_Static_assert(INSN_VREDUCESS - INSN_VREDUCEPD == 3, "no others in between");
+_Static_assert(INSN_VREDUCESS - INSN_VREDUCEPD == 3 && INSN_VRCP14SS - INSN_VRCP14PD == 3,
+               "no others in between");
 
 static void take_back(struct vcpu *v, const struct native_site *s, const struct undo *undo)
 {
@@ -207,6 +208,12 @@ static void take_back(struct vcpu *v, const struct native_site *s, const struct 
 static bool suppresses_exceptions(const struct native_site *s)
 {
     return s->insn && s->insn->has_b && !s->size;
+}
+
+/* Those that raise nothing and flush tiny results to zero whether underflow is masked or not. */
+static bool is_approximation(const struct native_site *s)
+{
+    return s->insn && s->insn->op >= INSN_VRCP14PD && s->insn->op <= INSN_VRCP14SS;
 }
 
 /* Underflow that is not masked is raised by a tiny result even if that is exact (SDM volume 1,
@@ -232,7 +239,7 @@ OP_COLD static void run_float_checked(struct vcpu *v, const struct op *op,
     struct undo undo;
 
     remember(v, s, &undo);
-    if (UNLIKELY(!(guest & MXCSR_UM)) && !suppresses_exceptions(s)) {
+    if (UNLIKELY(!(guest & MXCSR_UM)) && !suppresses_exceptions(s) && !is_approximation(s)) {
         flags = find_underflow(v, s, p, guest, &undo);
         control &= ~MXCSR_FTZ; /* means nothing then */
     }
