@@ -212,6 +212,50 @@ TEST(link, a_branch_to_an_address_that_is_not_canonical_faults_where_it_stands)
     }
 }
 
+/* As run_from(), but to what poll wants at the latest. */
+static int run_to_poll(struct soft_vm *vm, uint64_t rip)
+{
+    vm->v->rip = rip;
+    if (_setjmp(vm->v->unwind)) {
+        return vm->v->exc.vector;
+    }
+    code_run(vm->v);
+    return -1;
+}
+
+static void poll_at_access(struct vcpu *v, gpa_t gpa, void *data, unsigned len, bool is_write)
+{
+    soft_vm_mmio(v, gpa, data, len, is_write);
+    atomic_fetch_or(&v->poll, POLL_KICK);
+}
+
+/* mov eax, [rdi], which makes poll wait for the end of the block; jmp rcx, or push rcx and ret */
+TEST(link, a_branch_to_an_address_that_is_not_canonical_faults_before_anything_is_looked_at)
+{
+    static const char *const code[] = {"\x8b\x07\xff\xe1\xf4\xf4", "\x51\x8b\x07\xc2\x10\x00"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        struct vcpu_platform platform = soft_vm_platform;
+        struct soft_vm vm;
+
+        start_eager(&vm);
+        platform.mmio = poll_at_access;
+        vm.v->platform = &platform;
+        (void)soft_vm_map(&vm, DATA, SOFT_VM_RAM + 0x10000, PTE_RW);
+        put(&vm, CODE, code[i], 6);
+        vm.v->gpr[GPR_RCX] = UINT64_C(0x1000000000000) | CODE;
+        vm.v->gpr[GPR_RDI] = DATA;
+        for (unsigned round = 0; round < 3; round++) {
+            vm.v->gpr[GPR_RSP] = STACK;
+            CHECK_INT(run_to_poll(&vm, CODE), EXC_GP);
+            CHECK_INT(vm.v->rip, CODE + 2 + i);
+            CHECK_INT(vm.v->gpr[GPR_RSP], STACK - 8 * i);
+            CHECK_INT(atomic_exchange(&vm.v->poll, 0), POLL_KICK);
+        }
+        finish(&vm);
+    }
+}
+
 /* --- polls --- */
 
 static struct vcpu *g_polled;

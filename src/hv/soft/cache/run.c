@@ -62,9 +62,6 @@ static struct block *find_block(struct vcpu *v, uint32_t mode_key)
             vcpu_raise_error(v, EXC_GP, 0);
         }
     } else if (!op_is_canonical(la)) {
-        if (v->has_missed) {
-            emit_undo_branch(v);
-        }
         vcpu_raise_error(v, EXC_GP, 0);
     }
     host = mmu_hit(v, TLB_EXEC, la, 1);
@@ -91,17 +88,26 @@ static struct block *find_block(struct vcpu *v, uint32_t mode_key)
     return b ? b : code_decode(v, la, host, mode_key);
 }
 
-static void run_block(struct vcpu *v, const struct block *b)
+/* Interpret, or run translated code, until one of them leaves. */
+static void run_ops(struct vcpu *v, const struct op *op)
 {
-    const struct op *op = b->op;
-
-    v->block = b;
-    v->stats.insns += b->insn_count;
-    v->stats.runs++;
     v->code_hit = false;
     while (op) {
         op = op->fn(v, op);
     }
+    /* The fault belongs to the branch, and comes before anything that poll knows of. */
+    if (v->has_missed && UNLIKELY(!op_is_canonical(v->rip))) {
+        emit_undo_branch(v);
+        vcpu_raise_error(v, EXC_GP, 0);
+    }
+}
+
+static void run_block(struct vcpu *v, const struct block *b)
+{
+    v->block = b;
+    v->stats.insns += b->insn_count;
+    v->stats.runs++;
+    run_ops(v, b->op);
 }
 
 /* How the interpreter came here: the translation will have its tests ready. */
@@ -145,12 +151,19 @@ static void forget_host_flags(struct vcpu *v)
     v->host_mxcsr_flags = HOST_MXCSR_UNKNOWN;
 }
 
+static void forget_branch(struct vcpu *v)
+{
+    v->link = NULL;
+    v->site = NULL;
+    v->has_missed = false;
+}
+
 static void step(struct vcpu *v)
 {
     const struct block *b;
 
     v->shadow = 0;
-    v->link = NULL;
+    forget_branch(v);
     v->rip_tag = LOOKUP_DISABLED;
     b = find_block(v, block_mode_key(v) | MODE_KEY_SINGLE);
     if (b) {
@@ -189,24 +202,11 @@ static bool must_return(const struct vcpu *v, bool was_nmi_blocked)
            (v->irq_held && vcpu_has_flag(v, FLAG_IF)) || (was_nmi_blocked && !v->nmi_blocked);
 }
 
-static void forget_branch(struct vcpu *v)
-{
-    v->link = NULL;
-    v->site = NULL;
-    v->has_missed = false;
-}
-
 /* Handlers of exceptions and interrupts, mostly. */
 static void continue_directly(struct vcpu *v)
 {
-    const struct op *op = NULL;
-
-    v->code_hit = false;
     if (v->emit && !vcpu_poll(v)) {
-        op = emit_continue(v);
-    }
-    while (op) {
-        op = op->fn(v, op);
+        run_ops(v, emit_continue(v));
     }
     if (!v->link) {
         block_new_tag(v);
