@@ -49,9 +49,11 @@ struct loop {
     struct list sources;
     struct list dead;
     struct list timers;   /* by due_ns */
-    pthread_mutex_t lock; /* guards the next four */
+    pthread_mutex_t lock; /* guards the next five */
     struct list posted;
-    pthread_cond_t called; /* some call is done */
+    pthread_cond_t called; /* some call is done, or one of the next three changed */
+    bool wants_pause;
+    bool is_paused;
     bool is_running;
     pthread_t runner; /* valid while is_running */
     pthread_t thread;
@@ -144,24 +146,54 @@ static void enter(struct loop *loop)
     (void)pthread_mutex_unlock(&loop->lock);
 }
 
-/* The oldest call that waits; without one the loop is marked as not running. */
-static struct post *take_call_or_leave(struct loop *loop)
+/* The oldest call that waits, taken out; NULL: none.  With the lock. */
+static struct post *take_call(struct loop *loop)
 {
-    struct post *call = NULL;
-
-    (void)pthread_mutex_lock(&loop->lock);
     list_for_each (pos, &loop->posted) {
         struct post *post = container_of(pos, struct post, link);
 
         if (post->is_call) {
-            call = post;
-            list_remove(&call->link);
-            break;
+            list_remove(&post->link);
+            return post;
         }
     }
+    return NULL;
+}
+
+/* The oldest call that waits; without one the loop is marked as not running. */
+static struct post *take_call_or_leave(struct loop *loop)
+{
+    struct post *call;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    call = take_call(loop);
     loop->is_running = call != NULL;
+    (void)pthread_cond_broadcast(&loop->called); /* loop_pause() may wait for a loop that ends */
     (void)pthread_mutex_unlock(&loop->lock);
     return call;
+}
+
+/* Serve calls only, for as long as somebody wants the loop held. */
+static void stand_still(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    while (loop->wants_pause && !atomic_load_explicit(&loop->stop, memory_order_acquire)) {
+        struct post *call = take_call(loop);
+
+        if (!loop->is_paused) {
+            loop->is_paused = true;
+            (void)pthread_cond_broadcast(&loop->called);
+        }
+        if (!call) {
+            (void)pthread_cond_wait(&loop->called, &loop->lock);
+            continue;
+        }
+        (void)pthread_mutex_unlock(&loop->lock);
+        run_post(loop, call);
+        (void)pthread_mutex_lock(&loop->lock);
+    }
+    loop->is_paused = false;
+    (void)pthread_mutex_unlock(&loop->lock);
 }
 
 /* Nobody may be left waiting for a loop that ended. */
@@ -209,8 +241,10 @@ static int run(struct loop *loop)
     struct epoll_event events[64];
 
     while (!atomic_load_explicit(&loop->stop, memory_order_acquire)) {
-        int count = epoll_wait(loop->epoll, events, (int)ARRAY_LEN(events), wait_ms(loop));
+        int count;
 
+        stand_still(loop);
+        count = epoll_wait(loop->epoll, events, (int)ARRAY_LEN(events), wait_ms(loop));
         if (count < 0 && errno != EINTR) {
             return -errno;
         }
@@ -253,6 +287,29 @@ void loop_stop(struct loop *loop)
 {
     atomic_store_explicit(&loop->stop, true, memory_order_release);
     wake(loop);
+    (void)pthread_mutex_lock(&loop->lock);
+    (void)pthread_cond_broadcast(&loop->called); /* it may stand still */
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
+void loop_pause(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    loop->wants_pause = true;
+    wake(loop);
+    while (loop->is_running && !loop->is_paused &&
+           !atomic_load_explicit(&loop->stop, memory_order_acquire)) {
+        (void)pthread_cond_wait(&loop->called, &loop->lock);
+    }
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
+void loop_resume(struct loop *loop)
+{
+    (void)pthread_mutex_lock(&loop->lock);
+    loop->wants_pause = false;
+    (void)pthread_cond_broadcast(&loop->called);
+    (void)pthread_mutex_unlock(&loop->lock);
 }
 
 static void *thread_main(void *arg)
@@ -393,6 +450,7 @@ void loop_call(struct loop *loop, loop_fn fn, void *owner)
     }
     list_append(&loop->posted, &post.link);
     wake(loop);
+    (void)pthread_cond_broadcast(&loop->called);
     while (!post.is_done) {
         (void)pthread_cond_wait(&loop->called, &loop->lock);
     }

@@ -4,8 +4,8 @@
  * thread, may add, change and remove any source including its own.  After loop_del_fd() or
  * loop_del_timer() returns (on the loop's thread) the callback is not called again.
  *
- * Threads: loop_add_*, loop_mod_fd, loop_del_* on the loop's thread, or before it runs.  loop_post
- * and loop_stop from any thread.
+ * Threads: loop_add_*, loop_mod_fd, loop_del_* on the loop's thread, or before it runs.  loop_post,
+ * loop_stop, loop_pause and loop_resume from any thread.
  */
 #pragma once
 
@@ -31,6 +31,12 @@ void loop_stop(struct loop *loop);
  * joins; harmless if no thread was started. */
 int loop_thread_start(struct loop *loop, const char *name, struct err *err);
 void loop_thread_stop(struct loop *loop);
+
+/* Hold the loop between two callbacks: until loop_resume() nothing runs but what loop_call()
+ * brings; descriptors, timers and posts wait.  Returns once it holds.  Not on the loop's thread; a
+ * loop that nobody runs is held when somebody does. */
+void loop_pause(struct loop *loop);
+void loop_resume(struct loop *loop);
 
 /* Watch `fd`, which stays the caller's.  One registration per descriptor. */
 int loop_add_fd(struct loop *loop, int fd, uint32_t events, loop_fd_fn fn, void *owner);

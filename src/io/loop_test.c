@@ -1,5 +1,6 @@
 /* loop_test.c — descriptors, timers and posts reach their callbacks. */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -120,4 +121,57 @@ TEST(io, loop_call_runs_on_the_thread_of_the_loop_or_here)
     loop_call(loop, note_thread, &seen);
     CHECK(pthread_equal(seen, pthread_self()));
     loop_free(loop);
+}
+
+static void count_up(void *owner)
+{
+    atomic_fetch_add((atomic_uint *)owner, 1);
+}
+
+static void count_fd(void *owner, int fd, uint32_t events)
+{
+    char byte;
+
+    (void)events;
+    (void)!read(fd, &byte, 1);
+    count_up(owner);
+}
+
+TEST(io, a_held_loop_serves_calls_and_nothing_else)
+{
+    struct loop *loop;
+    struct err err = {0};
+    atomic_uint posts = 0;
+    atomic_uint calls = 0;
+    int fds[2];
+
+    CHECK_INT(pipe(fds), 0);
+    CHECK_OK(loop_new(&loop, &err), &err);
+    loop_pause(loop); /* before it runs */
+    CHECK_INT(loop_add_fd(loop, fds[0], EPOLLIN, count_fd, &posts), 0);
+    CHECK(loop_add_timer(loop, NS_PER_MS, count_up, &posts) != NULL);
+    CHECK_OK(loop_thread_start(loop, "held", &err), &err);
+    for (unsigned round = 0; round < 20; round++) {
+        loop_pause(loop);
+        loop_pause(loop);
+        atomic_store(&posts, 0);
+        CHECK_INT(loop_post(loop, count_up, &posts), 0);
+        CHECK_INT(write(fds[1], "x", 1), 1);
+        for (unsigned i = 0; i < 10; i++) {
+            loop_call(loop, count_up, &calls);
+        }
+        CHECK_INT(atomic_load(&calls), 10 * (round + 1));
+        (void)usleep(3000);
+        CHECK_INT(atomic_load(&posts), 0);
+        loop_resume(loop);
+        for (unsigned i = 0; i < 1000 && atomic_load(&posts) < 2; i++) {
+            (void)usleep(1000);
+        }
+        CHECK(atomic_load(&posts) >= 2);
+    }
+    loop_pause(loop);
+    loop_thread_stop(loop); /* a held loop can be stopped */
+    loop_free(loop);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
 }
