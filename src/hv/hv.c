@@ -48,6 +48,26 @@ int hv_vcpu_set(struct hv_vcpu *vcpu, const struct cpu_state *state)
     return vcpu->ops->vcpu_set(vcpu, state);
 }
 
+void hv_vcpu_paused(struct hv_vcpu *vcpu)
+{
+    vcpu->ops->vcpu_paused(vcpu);
+}
+
+int hv_vm_get(struct hv_vm *vm, struct vm_state *ret_state)
+{
+    return vm->ops->vm_get(vm, ret_state);
+}
+
+int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err)
+{
+    return vm->ops->vm_set(vm, state, err);
+}
+
+void hv_vm_go(struct hv_vm *vm)
+{
+    vm->ops->vm_go(vm);
+}
+
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu)
 {
     return vcpu->ops->vcpu_why(vcpu);

@@ -23,14 +23,14 @@
 
 #include "base/err.h"
 #include "hv/cpu_state.h"
+#include "hv/vm_state.h"
 #include "mem/addr.h"
 
 struct mem_map;
 struct hv_vm;   /* each backend's struct starts with one, below */
 struct hv_vcpu; /* likewise */
 
-#define HV_IRQ_LINES 24 /* of the I/O APIC */
-#define HV_VCPU_MAX  32
+#define HV_VCPU_MAX 32
 
 /* What a CPU asks of the machine around it.  Called on the vCPU's thread; `len` is 1, 2, 4 or 8
  * (pio: never 8), an access never crosses a page.  Reads fill `data` completely. */
@@ -87,6 +87,15 @@ struct hv_ops {
     void (*vcpu_kick)(struct hv_vcpu *vcpu);
     int (*vcpu_get)(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
     int (*vcpu_set)(struct hv_vcpu *vcpu, const struct cpu_state *state);
+    /* The machine was paused: tell the guest, if it wants to know, that this CPU stood still, so
+     * that its watchdogs are not alarmed.  While no thread is in vcpu_run. */
+    void (*vcpu_paused)(struct hv_vcpu *vcpu);
+    /* The VM's own state, while no thread is in vcpu_run.  After vm_get, vcpu_get tells each TSC as
+     * it was at that moment.  vm_set comes before the vcpu_set of all vCPUs: clocks stand still as
+     * set, until vm_go.  vm_go before the next vcpu_run after any of both. */
+    int (*vm_get)(struct hv_vm *vm, struct vm_state *ret_state);
+    int (*vm_set)(struct hv_vm *vm, const struct vm_state *state, struct err *err);
+    void (*vm_go)(struct hv_vm *vm);
     /* One sentence about the last HV_EXIT_BROKEN; "" if there was none. */
     const char *(*vcpu_why)(const struct hv_vcpu *vcpu);
     /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
@@ -122,6 +131,10 @@ int hv_vcpu_run(struct hv_vcpu *vcpu, enum hv_exit *ret_exit);
 void hv_vcpu_kick(struct hv_vcpu *vcpu);
 int hv_vcpu_get(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
 int hv_vcpu_set(struct hv_vcpu *vcpu, const struct cpu_state *state);
+void hv_vcpu_paused(struct hv_vcpu *vcpu);
+int hv_vm_get(struct hv_vm *vm, struct vm_state *ret_state);
+int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err);
+void hv_vm_go(struct hv_vm *vm);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
 size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);

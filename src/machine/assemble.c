@@ -211,6 +211,7 @@ int machine_new(const struct vm_config *config, const struct tty_port *console,
     if (!m) {
         return err_set(err, -ENOMEM, "machine: out of memory");
     }
+    machine_pause_init(m);
     m->client = (struct hv_client){.pio = on_pio, .mmio = on_mmio, .owner = m};
     m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = m->end_fd < 0 ? err_sys(err, "eventfd") : build(m, config, console, err);
@@ -231,6 +232,7 @@ int machine_start(struct machine *m, struct err *err)
             return r;
         }
     }
+    m->is_started = true;
     return machine_start_vcpus(m, err);
 }
 
@@ -254,6 +256,7 @@ void machine_free(struct machine *m)
     hv_vm_free(m->vm);
     mem_map_free(m->mem);
     buf_fini(&m->cmdline);
+    machine_pause_fini(m);
     if (m->end_fd >= 0) {
         (void)close(m->end_fd);
     }

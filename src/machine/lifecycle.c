@@ -38,6 +38,7 @@ void machine_finish(struct machine *m, enum machine_end end)
             hv_vcpu_kick(m->vcpus[i].hv);
         }
     }
+    machine_wake_parked(m);
 }
 
 void machine_stop(struct machine *m)

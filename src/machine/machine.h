@@ -2,7 +2,9 @@
  *
  * machine_new() builds everything (memory, CPUs, devices, kernel in memory) and starts nothing;
  * machine_start() lets it run; it ends by itself or by machine_stop(), and then machine_end_fd()
- * becomes readable and machine_end() tells why.  machine_free() stops what still runs.
+ * becomes readable and machine_end() tells why.  machine_free() stops what still runs.  Between, it
+ * can be paused: then no guest instruction runs, no device acts, and what others ask of a device is
+ * still done.
  *
  * Threads: machine_stop(), machine_note_panic() and machine_type() from any; the rest from the one
  * that made it.
@@ -39,6 +41,12 @@ const char *machine_end_name(enum machine_end end);
 int machine_new(const struct vm_config *config, const struct tty_port *console,
                 struct machine **ret_machine, struct err *err);
 int machine_start(struct machine *machine, struct err *err);
+/* Returns when everything stands still; nothing happens if it does already.  Time goes on for the
+ * guest, which is told that it was stopped. */
+void machine_pause(struct machine *machine);
+/* Let it run on; nothing happens if it runs.  All devices look at all their queues first.  The
+ * first resume of a machine that came from a snapshot starts it. */
+int machine_resume(struct machine *machine, struct err *err);
 /* End it now, without asking the guest. */
 void machine_stop(struct machine *machine);
 /* The guest said on its console that it panics: the reset that follows is no reboot. */

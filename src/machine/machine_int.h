@@ -42,6 +42,14 @@ struct machine_slot {
     char *id;                /* the resource's; "" where there is only one of the kind */
 };
 
+/* See pause.c. */
+struct machine_pause {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    _Atomic bool is_wanted; /* changes under the lock */
+    unsigned parked_count;  /* vCPU threads that wait */
+};
+
 struct machine {
     struct backend_choice backend;
     struct mem_map *mem;
@@ -67,6 +75,9 @@ struct machine {
     struct buf cmdline;    /* the kernel's, grows with the devices */
     const char *init_args; /* what comes behind it: " -- ..." of config->cmdline, or "" */
     bool tells_devices;
+
+    struct machine_pause pause;
+    bool is_started; /* threads were started */
 
     _Atomic int end;       /* enum machine_end; set once */
     _Atomic bool panicked; /* seen on the console */
@@ -126,6 +137,12 @@ int machine_place_pci(struct machine *machine, struct machine_slot *slot, struct
 void machine_unplace_pci(struct machine *machine, const struct machine_slot *slot);
 struct acpi_pci;
 void machine_describe_pci(struct acpi_pci *pci);
+
+/* pause.c */
+void machine_pause_init(struct machine *machine);
+void machine_pause_fini(struct machine *machine);
+/* The machine ended: no vCPU waits any more. */
+void machine_wake_parked(struct machine *machine);
 
 /* vcpu.c */
 int machine_start_vcpus(struct machine *machine, struct err *err);

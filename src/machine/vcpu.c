@@ -1,9 +1,27 @@
-/* vcpu.c — one thread per vCPU: run until the machine ends. */
+/* vcpu.c — one thread per vCPU: run until the machine ends, wait while it is paused. */
 #include <stdio.h>
 #include <string.h>
 
 #include "machine/machine_int.h"
 #include "metrics/metrics.h"
+
+/* While somebody wants the vCPUs to stand still, do. */
+static void park(struct machine *m)
+{
+    struct machine_pause *p = &m->pause;
+
+    if (!atomic_load_explicit(&p->is_wanted, memory_order_acquire)) {
+        return;
+    }
+    (void)pthread_mutex_lock(&p->lock);
+    p->parked_count++;
+    (void)pthread_cond_broadcast(&p->changed);
+    while (atomic_load(&p->is_wanted) && machine_end(m) == MACHINE_RUNS) {
+        (void)pthread_cond_wait(&p->changed, &p->lock);
+    }
+    p->parked_count--;
+    (void)pthread_mutex_unlock(&p->lock);
+}
 
 static void *vcpu_main(void *arg)
 {
@@ -12,7 +30,10 @@ static void *vcpu_main(void *arg)
 
     while (atomic_load_explicit(&m->end, memory_order_acquire) == MACHINE_RUNS) {
         enum hv_exit why = HV_EXIT_KICKED;
-        int r = hv_vcpu_run(vcpu->hv, &why);
+        int r;
+
+        park(m);
+        r = hv_vcpu_run(vcpu->hv, &why);
 
         if (r < 0 || why == HV_EXIT_BROKEN) {
             const char *text = hv_vcpu_why(vcpu->hv);

@@ -15,6 +15,8 @@ struct kvm_vm {
     int run_bytes;            /* size of the shared struct kvm_run */
     struct kvm_cpuid2 *cpuid; /* what KVM supports, for all vCPUs to start from */
     pthread_mutex_t pulse_lock;
+    int first_vcpu_fd; /* to ask KVM about vCPUs; not owned */
+    uint32_t tsc_khz;  /* what vcpu_set is to make of each vCPU's TSC; 0: leave it */
 };
 
 /* Exits of KVM_RUN by cause, counted here; what KVM does by itself is not among them. */
@@ -72,6 +74,11 @@ int kvm_kick_init(struct err *err);
 /* state.c */
 int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+void kvm_vcpu_paused(struct hv_vcpu *hv);
+/* vm_state.c */
+int kvm_vm_get(struct hv_vm *hv, struct vm_state *ret_state);
+int kvm_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err);
+void kvm_vm_go(struct hv_vm *hv);
 /* MSRs that firmware would have set. */
 int kvm_boot_msrs(struct kvm_vcpu *vcpu);
 

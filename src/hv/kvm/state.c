@@ -406,11 +406,23 @@ static int set_events(struct kvm_vcpu *vcpu, const struct cpu_state *s)
     return kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
 }
 
+void kvm_vcpu_paused(struct hv_vcpu *hv)
+{
+    /* a guest without kvm-clock has nothing to be told by: -EINVAL */
+    (void)kvm_ioctl(kvm_vcpu_of(hv)->fd, KVM_KVMCLOCK_CTRL, 0);
+}
+
 int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state)
 {
     struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
-    int r = set_run_state(vcpu, state);
+    int r = 0;
 
+    if (vcpu->vm->tsc_khz) {
+        r = kvm_ioctl(vcpu->fd, KVM_SET_TSC_KHZ, vcpu->vm->tsc_khz);
+    }
+    if (r == 0) {
+        r = set_run_state(vcpu, state);
+    }
     if (r == 0) {
         r = set_regs(vcpu, state);
     }

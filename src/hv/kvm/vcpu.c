@@ -65,6 +65,9 @@ static int set_up(struct kvm_vcpu *vcpu, struct err *err)
     if (vcpu->fd < 0) {
         return err_set(err, vcpu->fd, "KVM: create vCPU: %s", strerror(-vcpu->fd));
     }
+    if (vcpu->index == 0) {
+        vm->first_vcpu_fd = vcpu->fd;
+    }
     vcpu->run = mmap(NULL, (size_t)vm->run_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
     if (vcpu->run == MAP_FAILED) {
         vcpu->run = NULL;

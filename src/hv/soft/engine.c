@@ -21,11 +21,6 @@
 #define CODE_LIMIT_MAX (192 * MIB)
 #define CODE_LIMIT_MIN (64 * MIB)
 
-static struct soft_vm *vm_of(struct hv_vm *hv)
-{
-    return (struct soft_vm *)hv;
-}
-
 /* Any x86-64 Linux will do, if it lets a program make code: some policies forbid it. */
 static int soft_probe(struct err *err)
 {
@@ -49,7 +44,7 @@ static int write_guest(void *owner, uint64_t gpa, const void *data, unsigned len
 
 static void soft_vm_free(struct hv_vm *hv)
 {
-    struct soft_vm *vm = vm_of(hv);
+    struct soft_vm *vm = soft_vm_of(hv);
 
     mem_watch_set(vm->mem, NULL, NULL);
     soft_doorbells_fini(&vm->doorbells);
@@ -130,7 +125,7 @@ static size_t code_limit(unsigned vcpu_count)
 static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu,
                          struct err *err)
 {
-    struct soft_vm *vm = vm_of(hv);
+    struct soft_vm *vm = soft_vm_of(hv);
     struct soft_vcpu *s;
     int r;
 
@@ -181,7 +176,7 @@ static int soft_irq_set(struct hv_vm *hv, unsigned line, bool level)
     if (line >= HV_IRQ_LINES) {
         return -EINVAL;
     }
-    intc_line(&vm_of(hv)->intc, line, level);
+    intc_line(&soft_vm_of(hv)->intc, line, level);
     return 0;
 }
 
@@ -190,23 +185,23 @@ static int soft_irq_pulse(struct hv_vm *hv, unsigned line)
     if (line >= HV_IRQ_LINES) {
         return -EINVAL;
     }
-    intc_pulse(&vm_of(hv)->intc, line);
+    intc_pulse(&soft_vm_of(hv)->intc, line);
     return 0;
 }
 
 static int soft_msi(struct hv_vm *hv, uint64_t address, uint32_t data)
 {
-    return intc_msi(&vm_of(hv)->intc, address, data);
+    return intc_msi(&soft_vm_of(hv)->intc, address, data);
 }
 
 static int soft_doorbell_add(struct hv_vm *hv, const struct hv_doorbell *bell)
 {
-    return soft_doorbells_add(&vm_of(hv)->doorbells, bell);
+    return soft_doorbells_add(&soft_vm_of(hv)->doorbells, bell);
 }
 
 static int soft_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell)
 {
-    return soft_doorbells_remove(&vm_of(hv)->doorbells, bell);
+    return soft_doorbells_remove(&soft_vm_of(hv)->doorbells, bell);
 }
 
 const struct hv_ops hv_soft_ops = {
@@ -221,6 +216,10 @@ const struct hv_ops hv_soft_ops = {
     .vcpu_kick = soft_vcpu_kick,
     .vcpu_get = soft_vcpu_get,
     .vcpu_set = soft_vcpu_set,
+    .vcpu_paused = soft_vcpu_paused,
+    .vm_get = soft_vm_get,
+    .vm_set = soft_vm_set,
+    .vm_go = soft_vm_go,
     .vcpu_why = soft_vcpu_why,
     .vcpu_counters = soft_vcpu_counters,
     .irq_set = soft_irq_set,

@@ -60,6 +60,10 @@ void soft_vcpu_kick(struct hv_vcpu *hv);
 /* state.c */
 int soft_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+void soft_vcpu_paused(struct hv_vcpu *hv);
+int soft_vm_get(struct hv_vm *hv, struct vm_state *ret_state);
+int soft_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err);
+void soft_vm_go(struct hv_vm *hv);
 /* counters.c */
 size_t soft_vcpu_counters(const struct hv_vcpu *hv, struct hv_counter *ret_counters);
 /* smc.c */
@@ -71,6 +75,11 @@ void smc_note(void *owner, gpa_t gpa, uint64_t len);
 void smc_tell_others(struct soft_vcpu *self, gpa_t gpa, uint64_t len);
 /* Owner thread: tell the block cache. */
 void smc_serve(struct soft_vcpu *s);
+
+static inline struct soft_vm *soft_vm_of(struct hv_vm *hv)
+{
+    return container_of(hv, struct soft_vm, hv);
+}
 
 static inline struct soft_vcpu *soft_of(struct hv_vcpu *hv)
 {

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "hv/soft/intc/lapic.h"
 
 static void send_from_ioapic(void *owner, const struct apic_message *message)
@@ -35,6 +36,32 @@ void intc_fini(struct intc *intc)
 {
     deadline_stop(&intc->deadline);
     (void)pthread_mutex_destroy(&intc->lock);
+}
+
+void intc_hold(struct intc *intc, enum intc_hold hold, int64_t clock_ns)
+{
+    if (!intc->hold) {
+        intc->held_ticks = tsc_ticks(&intc->tsc);
+        intc->held_ns = clock_mono_ns();
+    }
+    if (hold == INTC_SET) {
+        intc->held_clock_ns = clock_ns;
+    }
+    intc->hold = hold > intc->hold ? hold : intc->hold;
+}
+
+void intc_go(struct intc *intc)
+{
+    enum intc_hold hold = intc->hold;
+    uint64_t ticks = tsc_ticks(&intc->tsc) - intc->held_ticks;
+    int64_t ns = clock_mono_ns() - intc->held_ns;
+
+    intc->hold = INTC_RUNS;
+    if (hold == INTC_SET) {
+        for (unsigned i = 0; i < intc->count; i++) {
+            lapic_skip_time(intc->lapic[i], ticks, ns);
+        }
+    }
 }
 
 static struct lapic *pick_lowest(struct intc *intc, const struct apic_message *message)

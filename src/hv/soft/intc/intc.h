@@ -31,8 +31,19 @@ struct apic_message {
     uint8_t vector;
 };
 
+/* Do the clocks stand? */
+enum intc_hold {
+    INTC_RUNS,
+    INTC_READ, /* while they are read: they have run on when they are let go */
+    INTC_SET,  /* since they were set: they go on from there */
+};
+
 struct intc {
-    pthread_mutex_t lock; /* ioapic */
+    pthread_mutex_t lock;  /* ioapic */
+    enum intc_hold hold;   /* changes while no vCPU runs */
+    uint64_t held_ticks;   /* host ticks while the clocks stand */
+    int64_t held_ns;       /* host's monotonic clock at the same moment */
+    int64_t held_clock_ns; /* INTC_SET: kvm-clock's system time */
     struct ioapic ioapic;
     struct deadline deadline;
     struct tsc tsc;
@@ -47,6 +58,16 @@ struct intc {
 /* `write_guest(owner, ...)` is called on vCPU threads. */
 int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner, struct err *err);
 void intc_fini(struct intc *intc);
+
+/* Let the clocks stand while no vCPU runs: INTC_READ to read them; INTC_SET to set them, with
+ * kvm-clock's time.  And let them go. */
+void intc_hold(struct intc *intc, enum intc_hold hold, int64_t clock_ns);
+void intc_go(struct intc *intc);
+/* Host ticks, that guest TSCs count from. */
+static inline uint64_t intc_ticks(const struct intc *intc)
+{
+    return intc->hold ? intc->held_ticks : tsc_ticks(&intc->tsc);
+}
 
 void intc_send(struct intc *intc, const struct apic_message *message);
 void intc_line(struct intc *intc, unsigned pin, bool level);

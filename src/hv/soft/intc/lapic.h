@@ -84,6 +84,11 @@ bool lapic_wrmsr(struct lapic *l, uint32_t index, uint64_t value, bool *fault);
 /* --- clocks --- */
 uint64_t lapic_tsc(const struct lapic *l);
 void lapic_set_tsc(struct lapic *l, uint64_t value);
+/* This much time of the host did not pass for the vCPU, which does not run. */
+void lapic_skip_time(struct lapic *l, uint64_t ticks, int64_t ns);
+/* kvm-clock's system time; and tell the guest through it that it was stopped. */
+int64_t lapic_system_ns(const struct lapic *l);
+void lapic_note_stopped(struct lapic *l);
 /* Keep tsc_offset there, too.  False if guests do not see the host's TSC. */
 bool lapic_mirror_tsc(struct lapic *l, uint64_t *ret_offset);
 

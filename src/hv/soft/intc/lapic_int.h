@@ -36,5 +36,7 @@ void lapic_timer_set_deadline(struct lapic *l, uint64_t value);
 void lapic_timer_sync(struct lapic *l);
 /* Work out due_ns anew after the TSC changed. */
 void lapic_timer_tsc_changed(struct lapic *l);
+/* `ns` of the host's clock did not pass for the guest. */
+void lapic_timer_skip_time(struct lapic *l, int64_t ns);
 /* Continue a counter that has `current` ticks left. */
 void lapic_timer_resume(struct lapic *l, uint32_t current);

@@ -47,7 +47,7 @@ static bool write_base(struct lapic *l, uint64_t value)
 
 uint64_t lapic_tsc(const struct lapic *l)
 {
-    return tsc_ticks(&l->intc->tsc) + l->tsc_offset;
+    return intc_ticks(l->intc) + l->tsc_offset;
 }
 
 static void set_offset(struct lapic *l, uint64_t offset)
@@ -67,8 +67,19 @@ bool lapic_mirror_tsc(struct lapic *l, uint64_t *ret_offset)
 
 void lapic_set_tsc(struct lapic *l, uint64_t value)
 {
-    set_offset(l, value - tsc_ticks(&l->intc->tsc));
+    set_offset(l, value - intc_ticks(l->intc));
     lapic_timer_tsc_changed(l);
+}
+
+void lapic_skip_time(struct lapic *l, uint64_t ticks, int64_t ns)
+{
+    set_offset(l, l->tsc_offset - ticks);
+    lapic_timer_skip_time(l, ns);
+}
+
+void lapic_note_stopped(struct lapic *l)
+{
+    pvclock_note_stopped(&l->pvclock, &l->intc->tsc);
 }
 
 /* The guest moves its own TSC: kvm-clock must not move with it. */
@@ -81,7 +92,7 @@ static void shift_tsc(struct lapic *l, uint64_t by)
     lapic_timer_tsc_changed(l);
 }
 
-static int64_t system_ns(const struct lapic *l)
+int64_t lapic_system_ns(const struct lapic *l)
 {
     return tsc_to_ns(&l->intc->tsc, lapic_tsc(l) - l->pvclock.tsc_origin);
 }
@@ -123,7 +134,7 @@ bool lapic_wrmsr(struct lapic *l, uint32_t index, uint64_t value, bool *fault)
     case MSR_KVM_SYSTEM_TIME_NEW: pvclock_set_system(&l->pvclock, &l->intc->tsc, value); break;
     case MSR_KVM_WALL_CLOCK:
     case MSR_KVM_WALL_CLOCK_NEW:
-        pvclock_set_wall(&l->pvclock, value, system_ns(l), clock_wall_ns());
+        pvclock_set_wall(&l->pvclock, value, lapic_system_ns(l), clock_wall_ns());
         break;
     default: return false;
     }
@@ -211,6 +222,9 @@ static void load_clocks(struct lapic *l, const struct cpu_state *state)
     if (tsc) {
         l->tsc_adjust = adjust ? *adjust : 0;
         l->pvclock.tsc_origin = l->tsc_adjust;
+        if (l->intc->hold == INTC_SET) {
+            l->pvclock.tsc_origin = *tsc - tsc_from_ns(&l->intc->tsc, l->intc->held_clock_ns);
+        }
         lapic_set_tsc(l, *tsc);
     }
     if (wall) {

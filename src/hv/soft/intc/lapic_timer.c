@@ -139,6 +139,15 @@ void lapic_timer_tsc_changed(struct lapic *l)
     }
 }
 
+void lapic_timer_skip_time(struct lapic *l, int64_t ns)
+{
+    if (l->tsc_deadline) {
+        expire_deadline(l);
+    } else if (l->due_ns != DEADLINE_NEVER) {
+        arm(l, l->due_ns + ns);
+    }
+}
+
 static void expire_count(struct lapic *l, int64_t now)
 {
     if (mode(l) == APIC_TIMER_PERIODIC) {

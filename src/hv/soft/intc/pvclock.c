@@ -30,7 +30,7 @@ void pvclock_scale(uint64_t hz, uint32_t *ret_mul, int8_t *ret_shift)
     *ret_shift = shift;
 }
 
-void pvclock_update(struct pvclock *clock, const struct tsc *tsc)
+static void write_page(struct pvclock *clock, const struct tsc *tsc, uint8_t flags)
 {
     uint64_t gpa = clock->system_msr & ~(uint64_t)PVCLOCK_ENABLE;
     uint8_t page[PVCLOCK_BYTES] = {0};
@@ -51,10 +51,20 @@ void pvclock_update(struct pvclock *clock, const struct tsc *tsc)
     store_le64(page + 16, 0);
     store_le32(page + 24, mul);
     page[28] = (uint8_t)shift;
-    page[29] = PVCLOCK_TSC_STABLE;
+    page[29] = flags;
     (void)clock->write(clock->owner, gpa + 4, page + 4, PVCLOCK_BYTES - 4);
     store_le32(page, ++clock->version);
     (void)clock->write(clock->owner, gpa, page, 4);
+}
+
+void pvclock_update(struct pvclock *clock, const struct tsc *tsc)
+{
+    write_page(clock, tsc, PVCLOCK_TSC_STABLE);
+}
+
+void pvclock_note_stopped(struct pvclock *clock, const struct tsc *tsc)
+{
+    write_page(clock, tsc, PVCLOCK_TSC_STABLE | PVCLOCK_GUEST_STOPPED);
 }
 
 void pvclock_set_system(struct pvclock *clock, const struct tsc *tsc, uint64_t value)

@@ -13,10 +13,11 @@
 
 /* System time page: version u32, pad u32, tsc_timestamp u64, system_time u64, mul u32, shift s8,
  * flags u8, pad 2. */
-#define PVCLOCK_BYTES      32
-#define PVCLOCK_TSC_STABLE 0x01u
-#define PVCLOCK_ENABLE     0x01u /* of the system time MSR */
-#define PVCLOCK_WALL_BYTES 12    /* version, seconds, nanoseconds: u32 each */
+#define PVCLOCK_BYTES         32
+#define PVCLOCK_TSC_STABLE    0x01u
+#define PVCLOCK_GUEST_STOPPED 0x02u /* the guest takes it back */
+#define PVCLOCK_ENABLE        0x01u /* of the system time MSR */
+#define PVCLOCK_WALL_BYTES    12    /* version, seconds, nanoseconds: u32 each */
 
 /* Write guest memory: 0 or negative errno. */
 typedef int (*pvclock_write_fn)(void *owner, uint64_t gpa, const void *data, unsigned len);
@@ -37,6 +38,9 @@ void pvclock_set_system(struct pvclock *clock, const struct tsc *tsc, uint64_t v
 void pvclock_set_wall(struct pvclock *clock, uint64_t value, int64_t system_ns, int64_t wall_ns);
 /* Write the page again after tsc_origin changed. */
 void pvclock_update(struct pvclock *clock, const struct tsc *tsc);
+
+/* The guest's CPUs stood still. */
+void pvclock_note_stopped(struct pvclock *clock, const struct tsc *tsc);
 
 /* ns = ((ticks << shift, or >> -shift) * mul) >> 32.  hz is not 0. */
 void pvclock_scale(uint64_t hz, uint32_t *ret_mul, int8_t *ret_shift);

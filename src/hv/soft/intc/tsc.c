@@ -14,6 +14,7 @@
 #define CPUINFO_MAX (1024 * 1024)
 
 __extension__ typedef unsigned __int128 u128;
+__extension__ typedef __int128 i128;
 
 static struct tsc g_tsc;
 static pthread_once_t g_tsc_once = PTHREAD_ONCE_INIT;
@@ -151,4 +152,9 @@ int64_t tsc_to_ns(const struct tsc *tsc, uint64_t ticks)
     u128 ns = (u128)ticks * (u128)NS_PER_S / tsc->hz;
 
     return ns > INT64_MAX ? INT64_MAX : (int64_t)ns;
+}
+
+uint64_t tsc_from_ns(const struct tsc *tsc, int64_t ns)
+{
+    return (uint64_t)((i128)ns * (i128)tsc->hz / NS_PER_S);
 }

@@ -16,6 +16,7 @@ void tsc_init(struct tsc *tsc);
 uint64_t tsc_ticks(const struct tsc *tsc);
 /* Conversions, rounded down; saturating at INT64_MAX. */
 int64_t tsc_to_ns(const struct tsc *tsc, uint64_t ticks);
+uint64_t tsc_from_ns(const struct tsc *tsc, int64_t ns); /* modulo 2^64 */
 
 /* The frequency in kHz that "cpu MHz" of a /proc/cpuinfo text names first; 0 if none. */
 uint64_t tsc_cpuinfo_khz(const char *text);
