@@ -68,6 +68,16 @@ void hv_vm_go(struct hv_vm *vm)
     vm->ops->vm_go(vm);
 }
 
+int hv_dirty_sync(struct hv_vm *vm)
+{
+    return vm->ops->dirty_sync(vm);
+}
+
+void hv_dirty_restart(struct hv_vm *vm)
+{
+    vm->ops->dirty_restart(vm);
+}
+
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu)
 {
     return vcpu->ops->vcpu_why(vcpu);

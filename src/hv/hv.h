@@ -96,6 +96,11 @@ struct hv_ops {
     int (*vm_get)(struct hv_vm *vm, struct vm_state *ret_state);
     int (*vm_set)(struct hv_vm *vm, const struct vm_state *state, struct err *err);
     void (*vm_go)(struct hv_vm *vm);
+    /* Where mem tracks dirty pages, and no thread is in vcpu_run.  dirty_sync: mark in it what the
+     * guest has written up to now.  dirty_restart: the marks were cleared, what is written from now
+     * on is to be marked again. */
+    int (*dirty_sync)(struct hv_vm *vm);
+    void (*dirty_restart)(struct hv_vm *vm);
     /* One sentence about the last HV_EXIT_BROKEN; "" if there was none. */
     const char *(*vcpu_why)(const struct hv_vcpu *vcpu);
     /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
@@ -135,6 +140,8 @@ void hv_vcpu_paused(struct hv_vcpu *vcpu);
 int hv_vm_get(struct hv_vm *vm, struct vm_state *ret_state);
 int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err);
 void hv_vm_go(struct hv_vm *vm);
+int hv_dirty_sync(struct hv_vm *vm);
+void hv_dirty_restart(struct hv_vm *vm);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
 size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);

@@ -1,34 +1,25 @@
 /* map.c — guest RAM ranges, checked access, and the write watch. */
-#include "mem/map.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "base/bits.h"
+#include "mem/map_int.h"
 
 #define GUARD_BYTES (4 * GIB) /* a wild 32-bit displacement from any RAM byte stays within */
 #define HUGE_BYTES  (2 * MIB)
 
+#ifndef MAP_HUGE_2MB
+#define MAP_HUGE_2MB (21 << 26) /* of linux/mman.h */
+#endif
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23 /* Linux 5.14; older headers lack it, older kernels refuse it */
 #endif
-
-struct backing {
-    void *reserved; /* whole reservation, guards included */
-    size_t reserved_bytes;
-    uint8_t *flags; /* one count per page; atomic builtins only */
-};
-
-struct mem_map {
-    unsigned count;
-    struct mem_range ranges[MEM_RANGE_MAX]; /* sorted by gpa */
-    struct backing backings[MEM_RANGE_MAX];
-    mem_watch_fn watch;
-    void *watch_owner;
-};
 
 struct mem_map *mem_map_new(void)
 {
@@ -43,6 +34,7 @@ void mem_map_free(struct mem_map *map)
     for (unsigned i = 0; i < map->count; i++) {
         (void)munmap(map->backings[i].reserved, map->backings[i].reserved_bytes);
         free(map->backings[i].flags);
+        free(map->backings[i].dirty);
     }
     free(map);
 }
@@ -70,7 +62,64 @@ static int check_new_range(const struct mem_map *map, gpa_t gpa, uint64_t len, s
     return 0;
 }
 
+/* Is all of the range within the file?  A page behind the end would be a SIGBUS. */
+static int check_file(const struct mem_backing *backing, uint64_t len, struct err *err)
+{
+    struct stat st;
+
+    if (fstat(backing->fd, &st) < 0) {
+        return err_sys(err, "file of guest memory");
+    }
+    if (!S_ISREG(st.st_mode) || st.st_size < 0 ||
+        !range_within(backing->offset, len, (uint64_t)st.st_size)) {
+        return err_set(err, -EINVAL,
+                       "the memory file has %lld bytes, but guest memory is at %llu to %llu of it",
+                       (long long)st.st_size, (unsigned long long)backing->offset,
+                       (unsigned long long)(backing->offset + len));
+    }
+    return 0;
+}
+
+/* Make memory of the reserved addresses at `host`. */
+static int back(uint8_t *host, uint64_t len, const struct mem_backing *backing, struct err *err)
+{
+    int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
+    int fd = backing->has_file ? backing->fd : -1;
+    int r = backing->has_file ? check_file(backing, len, err) : 0;
+
+    if (r < 0) {
+        return r;
+    }
+    if (!backing->has_file) {
+        flags |= MAP_ANONYMOUS;
+    }
+    if (backing->pages == MEM_PAGES_2M) {
+        if (len % HUGE_BYTES || backing->has_file) {
+            return err_set(err, -EINVAL, "guest memory of %llu bytes: cannot have pages of 2 MiB",
+                           (unsigned long long)len);
+        }
+        flags |= MAP_HUGETLB | MAP_HUGE_2MB;
+        flags &= ~MAP_NORESERVE; /* too few pages are told now, not by a SIGBUS */
+    }
+    if (mmap(host, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)backing->offset) == MAP_FAILED) {
+        return err_sys(err, "map %llu MiB of guest memory", (unsigned long long)(len / MIB));
+    }
+    if (backing->pages == MEM_PAGES_LARGE) {
+        (void)madvise(host, len, MADV_HUGEPAGE);
+    }
+    (void)madvise(host, len, MADV_DONTDUMP);
+    return 0;
+}
+
 int mem_map_add(struct mem_map *map, gpa_t gpa, uint64_t len, struct err *err)
+{
+    static const struct mem_backing backing = {.pages = MEM_PAGES_LARGE};
+
+    return mem_map_add_backed(map, gpa, len, &backing, err);
+}
+
+int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
+                       const struct mem_backing *backing, struct err *err)
 {
     int r = check_new_range(map, gpa, len, err);
     size_t total;
@@ -94,21 +143,23 @@ int mem_map_add(struct mem_map *map, gpa_t gpa, uint64_t len, struct err *err)
     host = (uint8_t *)align_up((uintptr_t)base + GUARD_BYTES,
                                HUGE_BYTES); /* NOLINT(performance-no-int-to-ptr) */
     flags = calloc(len / GUEST_PAGE_SIZE, 1);
-    if (!flags || mprotect(host, len, PROT_READ | PROT_WRITE) < 0) {
-        r = err_sys(err, "map %llu MiB of guest memory", (unsigned long long)(len / MIB));
+    r = flags ? back(host, len, backing, err)
+              : err_set(err, -ENOMEM, "guest memory: out of memory");
+    if (r < 0) {
         (void)munmap(base, total);
         free(flags);
         return r;
     }
-    (void)madvise(host, len, MADV_HUGEPAGE);
-    (void)madvise(host, len, MADV_DONTDUMP);
     while (at > 0 && map->ranges[at - 1].gpa.v > gpa.v) {
         map->ranges[at] = map->ranges[at - 1];
         map->backings[at] = map->backings[at - 1];
         at--;
     }
     map->ranges[at] = (struct mem_range){.gpa = gpa, .len = len, .host = host};
-    map->backings[at] = (struct backing){.reserved = base, .reserved_bytes = total, .flags = flags};
+    map->backings[at] = (struct backing){.reserved = base,
+                                         .reserved_bytes = total,
+                                         .flags = flags,
+                                         .is_lazy = backing->has_file || backing->is_lazy};
     map->count++;
     return 0;
 }
@@ -133,8 +184,7 @@ uint64_t mem_total_bytes(const struct mem_map *map)
     return total;
 }
 
-/* Index of the range that holds all of [gpa, gpa+len), or -1. */
-static int find(const struct mem_map *map, gpa_t gpa, uint64_t len)
+int mem_find(const struct mem_map *map, gpa_t gpa, uint64_t len)
 {
     for (unsigned i = 0; i < map->count; i++) {
         const struct mem_range *r = &map->ranges[i];
@@ -148,7 +198,7 @@ static int find(const struct mem_map *map, gpa_t gpa, uint64_t len)
 
 void *mem_ptr(const struct mem_map *map, gpa_t gpa, uint64_t len)
 {
-    int i = find(map, gpa, len);
+    int i = mem_find(map, gpa, len);
 
     return i < 0 ? NULL : map->ranges[i].host + (gpa.v - map->ranges[i].gpa.v);
 }
@@ -178,9 +228,13 @@ int mem_write(struct mem_map *map, gpa_t gpa, const void *data, size_t len)
 
 void mem_note_write(struct mem_map *map, gpa_t gpa, uint64_t len)
 {
-    int i = find(map, gpa, len);
+    int i = mem_find(map, gpa, len);
 
-    if (!map->watch || i < 0) {
+    if (i < 0) {
+        return;
+    }
+    mem_dirty_mark(map, gpa, len);
+    if (!map->watch) {
         return;
     }
     /* pairs with the fence in mem_page_flag(): either we see the flag, or the flagging thread,
@@ -214,9 +268,10 @@ void mem_note_write_host(struct mem_map *map, const void *host, uint64_t len)
 
 void mem_populate(struct mem_map *map, gpa_t gpa, uint64_t len)
 {
+    int i = mem_find(map, gpa, len);
     uint8_t *host = mem_ptr(map, gpa, len);
 
-    if (host && len) {
+    if (i >= 0 && len && !map->backings[i].is_lazy) {
         uintptr_t start = align_down((uintptr_t)host, GUEST_PAGE_SIZE);
 
         /* NOLINTNEXTLINE(performance-no-int-to-ptr) */
@@ -233,7 +288,7 @@ void mem_watch_set(struct mem_map *map, mem_watch_fn fn, void *owner)
 
 void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched)
 {
-    int i = find(map, gpa, 1);
+    int i = mem_find(map, gpa, 1);
 
     if (i >= 0) {
         __atomic_fetch_add(
@@ -246,7 +301,7 @@ void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched)
 
 bool mem_page_is_flagged(const struct mem_map *map, gpa_t gpa)
 {
-    int i = find(map, gpa, 1);
+    int i = mem_find(map, gpa, 1);
 
     return i >= 0 && __atomic_load_n(
                          &map->backings[i].flags[(gpa.v - map->ranges[i].gpa.v) / GUEST_PAGE_SIZE],

@@ -1,9 +1,9 @@
 /* map.h — guest RAM: which guest physical ranges are memory, where they are on the host, and the
  * only way for anybody but a CPU to touch them.
  *
- * RAM is private anonymous memory, not shared with any process, MADV_DONTDUMP, 2 MiB aligned on the
- * host, with inaccessible guards on both sides.  It starts zeroed.  A map holds up to MEM_RANGE_MAX
- * ranges, sorted, disjoint, page-aligned, fixed once the machine runs.
+ * RAM is private memory, not shared with any process, MADV_DONTDUMP, 2 MiB aligned on the host,
+ * with inaccessible guards on both sides.  It starts zeroed, or as the content of a file.  A map
+ * holds up to MEM_RANGE_MAX ranges, sorted, disjoint, page-aligned, fixed once the machine runs.
  *
  * The guest is hostile: every function here checks the whole range first and fails with -EFAULT
  * without side effect if any byte is not RAM.  Other vCPUs and devices change guest memory at any
@@ -14,6 +14,9 @@
  * Write watch: the software engine keeps translations of guest code.  It flags such pages with
  * mem_page_flag(); every write through this interface to a flagged page is reported to the watcher
  * after the bytes are in place, on the writing thread.
+ *
+ * Dirty pages: with mem_dirty_track(), writes through this interface are noted, and so are those
+ * that the backend of the CPUs tells (mem_dirty_mark()); they add up until mem_dirty_clear().
  */
 #pragma once
 
@@ -39,6 +42,26 @@ struct mem_map *mem_map_new(void);
 void mem_map_free(struct mem_map *map);
 /* Reserve and map `len` bytes of zeroed RAM at `gpa`, both multiples of 4 KiB. */
 int mem_map_add(struct mem_map *map, gpa_t gpa, uint64_t len, struct err *err);
+
+/* The pages of the host that RAM is made of. */
+enum mem_pages {
+    MEM_PAGES_LARGE, /* of 2 MiB where the host can (MADV_HUGEPAGE) */
+    MEM_PAGES_HOST,  /* as the host decides */
+    MEM_PAGES_2M,    /* of 2 MiB, from hugetlbfs; len is a multiple of that */
+};
+
+struct mem_backing {
+    enum mem_pages pages;
+    bool has_file;
+    int fd;          /* with has_file: RAM starts as the bytes of this file from `offset` on and is
+                        written to no file; the descriptor is not kept, the file must not change */
+    uint64_t offset; /* multiple of 4 KiB */
+    bool is_lazy;    /* somebody else brings in each page when it is used (userfaultfd) */
+};
+
+/* mem_map_add() with a choice. */
+int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
+                       const struct mem_backing *backing, struct err *err);
 
 unsigned mem_range_count(const struct mem_map *map);
 const struct mem_range *mem_range_at(const struct mem_map *map, unsigned index);
@@ -70,3 +93,12 @@ void mem_watch_set(struct mem_map *map, mem_watch_fn fn, void *owner);
  * thread did before. */
 void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched);
 bool mem_page_is_flagged(const struct mem_map *map, gpa_t gpa);
+
+/* Note which pages are written from now on: before any vCPU runs.  -ENOMEM. */
+int mem_dirty_track(struct mem_map *map);
+bool mem_dirty_is_tracked(const struct mem_map *map);
+/* The pages of [gpa, gpa+len) were written.  Any thread; nothing where not tracked or not RAM. */
+void mem_dirty_mark(struct mem_map *map, gpa_t gpa, uint64_t len);
+/* Has the page at `offset` of range `index` been written?  While nothing runs. */
+bool mem_dirty_test(const struct mem_map *map, unsigned index, uint64_t offset);
+void mem_dirty_clear(struct mem_map *map);

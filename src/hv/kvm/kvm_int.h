@@ -79,6 +79,9 @@ void kvm_vcpu_paused(struct hv_vcpu *hv);
 int kvm_vm_get(struct hv_vm *hv, struct vm_state *ret_state);
 int kvm_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err);
 void kvm_vm_go(struct hv_vm *hv);
+/* dirty.c */
+int kvm_dirty_sync(struct hv_vm *hv);
+void kvm_dirty_restart(struct hv_vm *hv);
 /* MSRs that firmware would have set. */
 int kvm_boot_msrs(struct kvm_vcpu *vcpu);
 

@@ -120,6 +120,7 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
         const struct mem_range *range = mem_range_at(mem, i);
         struct kvm_userspace_memory_region region = {
             .slot = i,
+            .flags = mem_dirty_is_tracked(mem) ? KVM_MEM_LOG_DIRTY_PAGES : 0,
             .guest_phys_addr = range->gpa.v,
             .memory_size = range->len,
             .userspace_addr = (uintptr_t)range->host,
@@ -248,6 +249,8 @@ const struct hv_ops hv_kvm_ops = {
     .vm_get = kvm_vm_get,
     .vm_set = kvm_vm_set,
     .vm_go = kvm_vm_go,
+    .dirty_sync = kvm_dirty_sync,
+    .dirty_restart = kvm_dirty_restart,
     .vcpu_why = kvm_vcpu_why,
     .vcpu_counters = kvm_vcpu_counters,
     .irq_set = kvm_irq_set,

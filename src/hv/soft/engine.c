@@ -204,6 +204,24 @@ static int soft_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell
     return soft_doorbells_remove(&soft_vm_of(hv)->doorbells, bell);
 }
 
+/* The MMU marks before the first write to a page. */
+static int soft_dirty_sync(struct hv_vm *hv)
+{
+    (void)hv;
+    return 0;
+}
+
+static void soft_dirty_restart(struct hv_vm *hv)
+{
+    struct soft_vm *vm = soft_vm_of(hv);
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (vm->vcpu[i]) {
+            mmu_flush_all(&vm->vcpu[i]->cpu);
+        }
+    }
+}
+
 const struct hv_ops hv_soft_ops = {
     .name = "soft",
     .vcpu_max = VCPU_MAX,
@@ -220,6 +238,8 @@ const struct hv_ops hv_soft_ops = {
     .vm_get = soft_vm_get,
     .vm_set = soft_vm_set,
     .vm_go = soft_vm_go,
+    .dirty_sync = soft_dirty_sync,
+    .dirty_restart = soft_dirty_restart,
     .vcpu_why = soft_vcpu_why,
     .vcpu_counters = soft_vcpu_counters,
     .irq_set = soft_irq_set,

@@ -15,6 +15,9 @@
  * cache/ is told what flushes drop, whether or not it is still in the tables here.  For that, what
  * has been fetched since is noted: whether any of it was local, and where it was in large pages.
  *
+ * Dirty pages are noted when an access that writes is translated; entries for writing stand for
+ * pages that are noted.  When the notes are cleared, all entries are dropped.
+ *
  * The windows of the stack (vcpu.h) are copies of write entries that may since have been evicted,
  * so no bitmap knows of them: each flush and each page that begins to hold code drops them.
  *
@@ -283,6 +286,11 @@ static void fill_allowed(struct vcpu *v, const struct mmu_ask *ask, const uint8_
     if (ask->priv == TLB_SUPERVISOR && walk->user && (v->cr0 & CR0_PG) && (v->cr4 & CR4_SMAP)) {
         return;
     }
+    /* where writes are noted, no permit to write comes with a read */
+    if (ask->access == TLB_READ && mem_dirty_is_tracked(v->mem)) {
+        fill(v, ask->priv, TLB_READ, ask->la, host_page, walk);
+        return;
+    }
     can_write = walk->writable || (ask->priv == TLB_SUPERVISOR && !(v->cr0 & CR0_WP));
     fill(v, ask->priv, TLB_READ, ask->la, host_page, walk);
     if (can_write && walk->dirty && !is_code) {
@@ -315,6 +323,9 @@ bool mmu_try_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page 
         return true;
     }
     mmu_populate(v, walk.gpa);
+    if (ask->access == TLB_WRITE) {
+        mem_dirty_mark(v->mem, GPA(walk.gpa), 4096);
+    }
     is_code = mem_page_is_flagged(v->mem, GPA(walk.gpa));
     fill_allowed(v, ask, host, &walk, is_code);
     *ret_page =

@@ -199,8 +199,10 @@ static uint32_t access_error(const struct vcpu *v, const struct mmu_ask *ask)
     return error;
 }
 
-static bool set_bits(const struct path *path, const struct step *step, uint64_t bits)
+static bool set_bits(const struct vcpu *v, const struct path *path, const struct step *step,
+                     uint64_t bits)
 {
+    mem_dirty_mark(v->mem, GPA(mmu_ram_gpa(v, step->host)), 4);
     if (path->is_wide) {
         uint64_t old = step->value;
 
@@ -214,7 +216,8 @@ static bool set_bits(const struct path *path, const struct step *step, uint64_t 
 }
 
 /* Set what is missing along the path.  false: an entry changed under us, walk again. */
-static bool update_path(const struct path *path, const struct mmu_ask *ask, struct mmu_walk *walk)
+static bool update_path(const struct vcpu *v, const struct path *path, const struct mmu_ask *ask,
+                        struct mmu_walk *walk)
 {
     for (unsigned i = 0; i < path->depth; i++) {
         bool is_leaf = i + 1 == path->depth;
@@ -225,7 +228,7 @@ static bool update_path(const struct path *path, const struct mmu_ask *ask, stru
         }
         if (ask->is_dry) {
             walk->needs_update = true;
-        } else if (!set_bits(path, &path->step[i], want)) {
+        } else if (!set_bits(v, path, &path->step[i], want)) {
             return false;
         }
         walk->dirty |= is_leaf && (want & PTE_D);
@@ -318,7 +321,7 @@ bool mmu_walk(struct vcpu *v, const struct mmu_ask *ask, struct mmu_walk *ret_wa
             ret_walk->error = PFEC_P | access_error(v, ask);
             return false;
         }
-    } while (!update_path(&path, ask, ret_walk));
+    } while (!update_path(v, &path, ask, ret_walk));
     return !ret_walk->needs_update;
 }
 
