@@ -53,6 +53,13 @@ struct vm_config {
     bool count_all;        /* for machine_counters(): also what slows the guest down */
     unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
     uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
+    int huge_pages;        /* enum resource_pages */
+    bool tracks_dirty_pages;
+    /* The machine comes from a snapshot: no kernel is loaded; its memory is this file (the caller's)
+     * or is brought in by whoever listens at uffd_path, for as long as the machine lives. */
+    bool is_restored;
+    int memory_fd;
+    const char *uffd_path; /* NULL: memory_fd */
     bool has_pci;          /* virtio devices on a PCI bus, not as virtio-mmio */
     const char *kernel;    /* file: bzImage or ELF */
     int kernel_fd;         /* the same, opened and the caller's; 0: open `kernel` */

@@ -10,6 +10,7 @@
 #include "boot/boot.h"
 #include "boot/layout.h"
 #include "dev/chip/uart16550.h"
+#include "host/uffd.h"
 #include "io/loop.h"
 #include "machine/generation.h"
 #include "machine/layout.h"
@@ -47,22 +48,6 @@ static void on_mmio(void *owner, gpa_t gpa, void *data, unsigned len, bool is_wr
     metric_inc(is_write ? &metrics->exit_mmio_write : &metrics->exit_mmio_read);
     access_timed(&((struct machine *)owner)->mmio, gpa.v, data, len, is_write,
                  is_write ? &metrics->exit_mmio_write_agg : &metrics->exit_mmio_read_agg);
-}
-
-static int add_memory(struct machine *m, uint64_t bytes, struct err *err)
-{
-    uint64_t low = bytes < LAYOUT_RAM_LOW_MAX ? bytes : LAYOUT_RAM_LOW_MAX;
-    int r;
-
-    m->mem = mem_map_new();
-    if (!m->mem) {
-        return err_set(err, -ENOMEM, "guest memory: out of memory");
-    }
-    r = mem_map_add(m->mem, GPA(0), low, err);
-    if (r == 0 && bytes > low) {
-        r = mem_map_add(m->mem, GPA(LAYOUT_RAM_HIGH_START), bytes - low, err);
-    }
-    return r;
 }
 
 static int add_cpus(struct machine *m, struct err *err)
@@ -180,7 +165,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
 
     m->vcpu_count = config->vcpu_count;
     if (r == 0) {
-        r = add_memory(m, config->mem_bytes, err);
+        r = machine_add_memory(m, config, err);
         hv.mem = m->mem;
     }
     if (r == 0) {
@@ -195,7 +180,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
     if (r == 0) {
         r = machine_add_devices(m, config, console, err);
     }
-    return r < 0 ? r : add_boot(m, config, err);
+    return r < 0 || config->is_restored ? r : add_boot(m, config, err);
 }
 
 int machine_new(const struct vm_config *config, const struct tty_port *console,
@@ -255,6 +240,7 @@ void machine_free(struct machine *m)
     }
     hv_vm_free(m->vm);
     mem_map_free(m->mem);
+    uffd_close(m->uffd);
     buf_fini(&m->cmdline);
     machine_pause_fini(m);
     if (m->end_fd >= 0) {

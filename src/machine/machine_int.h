@@ -15,6 +15,7 @@
 
 struct i8042;
 struct loop;
+struct uffd;
 struct uart16550;
 struct pci_bus;
 struct pci_function;
@@ -53,6 +54,7 @@ struct machine_pause {
 struct machine {
     struct backend_choice backend;
     struct mem_map *mem;
+    struct uffd *uffd; /* who brings in the pages of mem; NULL: they are there */
     struct hv_client client;
     struct hv_vm *vm;
     unsigned vcpu_count;
@@ -87,6 +89,9 @@ struct machine {
 
 /* The machine ends for this reason, unless it already has one; kicks all vCPUs.  Any thread. */
 void machine_finish(struct machine *machine, enum machine_end end);
+
+/* memory.c: guest RAM, new or from a snapshot. */
+int machine_add_memory(struct machine *machine, const struct vm_config *config, struct err *err);
 
 /* chips.c: serial port, keyboard controller, clock, power registers, boot timer. */
 int machine_add_chips(struct machine *machine, const struct vm_config *config,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "metrics/metrics.h"
+#include "state/state.h"
 
 #define OFFSET_DATA    0
 #define OFFSET_PORT_B  1
@@ -194,8 +195,32 @@ static void i8042_free(struct device *dev)
     }
 }
 
-static const struct device_ops i8042_ops = {
-    .kind = "i8042", .read = i8042_read, .write = i8042_write, .free = i8042_free};
+static void i8042_fields(struct device *dev, struct state *s)
+{
+    struct i8042 *chip = (struct i8042 *)dev;
+
+    (void)pthread_mutex_lock(&chip->lock);
+    STATE(s, chip->status);
+    STATE(s, chip->control);
+    STATE(s, chip->outputs);
+    STATE(s, chip->command);
+    STATE(s, chip->head);
+    STATE(s, chip->tail);
+    if (s->is_loading && !s->failed && fifo_used(chip) > I8042_FIFO_SIZE) {
+        state_refuse(s, "bytes", "%u: must be at most %d", (unsigned)fifo_used(chip),
+                     I8042_FIFO_SIZE);
+        chip->head = chip->tail;
+    }
+    state_bytes(s, "fifo", chip->fifo, sizeof(chip->fifo));
+    (void)pthread_mutex_unlock(&chip->lock);
+}
+
+static const struct device_ops i8042_ops = {.kind = "i8042",
+                                            .read = i8042_read,
+                                            .write = i8042_write,
+                                            .free = i8042_free,
+                                            .save = i8042_fields,
+                                            .load = i8042_fields};
 
 struct i8042 *i8042_new(const struct irq_line *irq, const struct power_port *power)
 {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "state/state.h"
 
 /* Address map, figure 9; the century is where the PC/AT's BIOS keeps it. */
 enum {
@@ -127,8 +128,24 @@ static void rtc_free(struct device *dev)
     }
 }
 
-static const struct device_ops rtc_ops = {
-    .kind = "rtc-cmos", .read = rtc_read, .write = rtc_write, .free = rtc_free};
+/* The time is the host's. */
+static void rtc_fields(struct device *dev, struct state *s)
+{
+    struct rtc_cmos *rtc = (struct rtc_cmos *)dev;
+
+    (void)pthread_mutex_lock(&rtc->lock);
+    STATE(s, rtc->index);
+    rtc->index &= 0x7f;
+    state_bytes(s, "memory", rtc->memory, sizeof(rtc->memory));
+    (void)pthread_mutex_unlock(&rtc->lock);
+}
+
+static const struct device_ops rtc_ops = {.kind = "rtc-cmos",
+                                          .read = rtc_read,
+                                          .write = rtc_write,
+                                          .free = rtc_free,
+                                          .save = rtc_fields,
+                                          .load = rtc_fields};
 
 struct rtc_cmos *rtc_cmos_new(int64_t (*now_ns)(void))
 {

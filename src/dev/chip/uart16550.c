@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "metrics/metrics.h"
+#include "state/state.h"
 
 /* Register offsets, table II. */
 enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR };
@@ -237,8 +238,37 @@ static void uart_free(struct device *dev)
     }
 }
 
-static const struct device_ops uart_ops = {
-    .kind = "uart16550", .read = uart_read, .write = uart_write, .free = uart_free};
+static void uart_fields(struct device *dev, struct state *s)
+{
+    struct uart16550 *uart = (struct uart16550 *)dev;
+
+    (void)pthread_mutex_lock(&uart->lock);
+    STATE(s, uart->ier);
+    STATE(s, uart->fcr);
+    STATE(s, uart->lcr);
+    STATE(s, uart->mcr);
+    STATE(s, uart->scr);
+    STATE(s, uart->dll);
+    STATE(s, uart->dlm);
+    STATE(s, uart->is_thre_pending);
+    STATE(s, uart->has_overrun);
+    STATE(s, uart->head);
+    STATE(s, uart->tail);
+    if (s->is_loading && !s->failed && ring_used(uart) > UART_RING_SIZE) {
+        state_refuse(s, "received bytes", "%u: must be at most %d", ring_used(uart),
+                     UART_RING_SIZE);
+        uart->head = uart->tail;
+    }
+    state_bytes(s, "ring", uart->ring, sizeof(uart->ring));
+    (void)pthread_mutex_unlock(&uart->lock);
+}
+
+static const struct device_ops uart_ops = {.kind = "uart16550",
+                                           .read = uart_read,
+                                           .write = uart_write,
+                                           .free = uart_free,
+                                           .save = uart_fields,
+                                           .load = uart_fields};
 
 struct uart16550 *uart16550_new(const struct irq_line *irq, const struct tty_port *tty)
 {

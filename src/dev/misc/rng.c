@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "dev/virtio/limiter_state.h"
 #include "dev/virtio/virtio.h"
 #include "io/limiter.h"
 
@@ -120,6 +121,11 @@ static void rng_free(struct virtio_dev *dev)
     free(rng_of(dev));
 }
 
+static void rng_state(struct virtio_dev *dev, struct state *s)
+{
+    virtio_limiter_fields(&rng_of(dev)->limiter, s);
+}
+
 static const struct virtio_ops rng_ops = {
     .kind = "virtio-rng",
     .id = VIRTIO_ID_RNG,
@@ -129,6 +135,8 @@ static const struct virtio_ops rng_ops = {
     .reset = reset,
     .notify = notify,
     .free = rng_free,
+    .save = rng_state,
+    .load = rng_state,
 };
 
 int rng_new(struct mem_map *mem, struct loop *loop, const struct limiter_config *limit,

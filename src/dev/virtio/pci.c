@@ -371,6 +371,11 @@ static void fields(struct pci_function *fn, struct state *s)
     STATE(s, p->device_feature_select);
     STATE(s, p->driver_feature_select);
     STATE(s, p->queue_select);
+    if (s->is_loading) {
+        virtio_dev_load(p->dev, s);
+    } else {
+        virtio_dev_save(p->dev, s);
+    }
 }
 
 static unsigned put_cap(struct pci_function *fn, enum cap_type type, unsigned cap_len,

@@ -209,16 +209,33 @@ static void clear(struct virtq_chain *chain, uint16_t head)
     chain->writable_bytes = 0;
 }
 
-/* Ask to be notified about the next chain, and see whether one came in between. */
-static uint16_t rearm(struct virtq *q)
+/* Ask to be notified about the chain after `seen`, and see how many there are meanwhile. */
+static uint16_t arm(struct virtq *q, uint16_t seen)
 {
     if (q->has_event_idx) {
-        ring_store(q->used_host + avail_event_offset(q), q->avail_seen, __ATOMIC_RELAXED);
+        ring_store(q->used_host + avail_event_offset(q), seen, __ATOMIC_RELAXED);
         mem_note_write(q->mem, GPA(q->used.v + avail_event_offset(q)), 2);
         /* pairs with the driver's barrier between moving avail.idx and reading avail_event */
         atomic_thread_fence(memory_order_seq_cst);
     }
     return ring_load(q->avail_host + AVAIL_IDX, __ATOMIC_ACQUIRE);
+}
+
+uint16_t virtq_expect(struct virtq *q)
+{
+    uint16_t seen = 0;
+    uint16_t now;
+
+    if (!q->is_enabled || q->is_broken) {
+        return 0;
+    }
+    now = ring_load(q->avail_host + AVAIL_IDX, __ATOMIC_ACQUIRE);
+    /* a driver that keeps offering is heard at its next notification: twice is enough */
+    for (unsigned i = 0; i < 2 && (i == 0 || now != seen); i++) {
+        seen = now;
+        now = arm(q, seen);
+    }
+    return now;
 }
 
 int virtq_pop(struct virtq *q, struct virtq_chain *chain)
@@ -235,7 +252,7 @@ int virtq_pop(struct virtq *q, struct virtq_chain *chain)
     /* acquire: pairs with the driver's write barrier before it moves avail.idx */
     avail = ring_load(q->avail_host + AVAIL_IDX, __ATOMIC_ACQUIRE);
     if (avail == q->avail_seen) {
-        avail = rearm(q);
+        avail = arm(q, q->avail_seen);
         if (avail == q->avail_seen) {
             return 0;
         }

@@ -68,6 +68,8 @@ void virtq_reset(struct virtq *q);
 int virtq_pop(struct virtq *q, struct virtq_chain *chain);
 /* Undo the last `count` calls of virtq_pop() that returned 1: those chains are offered again. */
 void virtq_unpop(struct virtq *q, unsigned count);
+/* How many chains the driver has offered so far, modulo 2^16; it will notify about the next one. */
+uint16_t virtq_expect(struct virtq *q);
 /* Would virtq_pop() find something? */
 bool virtq_has_work(struct virtq *q);
 /* Give `chain` back (nothing happens if the queue broke or was reset meanwhile) with `written`

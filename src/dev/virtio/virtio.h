@@ -134,6 +134,14 @@ void virtio_dev_load(struct virtio_dev *dev, struct state *s);
  * the driver had notified them.  Any thread. */
 void virtio_dev_resume(struct virtio_dev *dev);
 
+/* Has the driver said DRIVER_OK, and is nothing broken? */
+static inline bool virtio_dev_is_ready(const struct virtio_dev *dev)
+{
+    uint32_t status = __atomic_load_n(&dev->status, __ATOMIC_ACQUIRE);
+
+    return (status & VIRTIO_STATUS_DRIVER_OK) && !(status & VIRTIO_STATUS_NEEDS_RESET);
+}
+
 static inline bool virtio_dev_has(const struct virtio_dev *dev, uint64_t feature)
 {
     return (dev->features_acked & feature) != 0;

@@ -27,8 +27,6 @@
 #define REQUEST_TIMEOUT_NS (20 * NS_PER_S)
 
 /* Names on the host's side for programs that connected: as microVM monitors are used to do it. */
-#define HOST_PORT_MIN (UINT32_C(1) << 30)
-#define HOST_PORT_MAX ((UINT32_C(1) << 31) - 1)
 
 static struct list *bucket(struct vsock *v, uint32_t guest_port, uint32_t host_port)
 {
@@ -489,7 +487,7 @@ static uint32_t pick_host_port(struct vsock *v, uint32_t guest_port)
 
     do {
         port = v->next_host_port;
-        v->next_host_port = port == HOST_PORT_MAX ? HOST_PORT_MIN : port + 1;
+        v->next_host_port = port == VSOCK_HOST_PORT_MAX ? VSOCK_HOST_PORT_MIN : port + 1;
     } while (conn_find(v, guest_port, port));
     return port;
 }

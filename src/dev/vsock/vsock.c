@@ -5,7 +5,7 @@
  * waits, then raise at most one interrupt per queue.  Both steps are bounded; if more is left, the
  * device rings its own doorbell, so that other work of the loop gets its turn.
  *
- * The event queue carries only the announcement of a migration, which does not happen.
+ * The event queue carries only the announcement that all connections are gone (snapshot.c).
  */
 #include "dev/vsock/vsock.h"
 
@@ -26,8 +26,9 @@ void vsock_service(struct vsock *v)
     if (!v->is_started) {
         return;
     }
+    vsock_check_reset(v);
     has_more = vsock_take_packets(v);
-    has_more |= vsock_deliver(v);
+    has_more |= !v->awaits_reset && vsock_deliver(v);
     has_more |= v->stray_count < VSOCK_STRAY_MAX && virtq_has_work(&v->base.queues[VSOCK_TX]);
     virtio_dev_signal(&v->base, &v->base.queues[VSOCK_TX]);
     virtio_dev_signal(&v->base, &v->base.queues[VSOCK_RX]);
@@ -52,11 +53,8 @@ static void config_write(struct virtio_dev *dev, uint64_t offset, const void *da
     (void)len;
 }
 
-static int start(struct virtio_dev *dev)
+void vsock_request_held(struct vsock *v)
 {
-    struct vsock *v = vsock_of(dev);
-
-    v->is_started = true;
     for (unsigned i = 0; i < VSOCK_BUCKETS; i++) {
         list_for_each (pos, &v->buckets[i]) {
             struct vsock_conn *c = container_of(pos, struct vsock_conn, by_port);
@@ -66,6 +64,14 @@ static int start(struct virtio_dev *dev)
             }
         }
     }
+}
+
+static int start(struct virtio_dev *dev)
+{
+    struct vsock *v = vsock_of(dev);
+
+    v->is_started = true;
+    vsock_request_held(v);
     vsock_service(v);
     return 0;
 }
@@ -76,14 +82,14 @@ static void reset(struct virtio_dev *dev)
 
     v->is_started = false;
     v->stray_count = 0;
+    v->awaits_reset = false;
     conn_forget_guest(v);
 }
 
 static void notify(struct virtio_dev *dev, unsigned index)
 {
-    if (index != VSOCK_EVENT) {
-        vsock_service(vsock_of(dev));
-    }
+    (void)index;
+    vsock_service(vsock_of(dev));
 }
 
 static void free_conns(struct list *head)
@@ -115,6 +121,8 @@ static const struct virtio_ops vsock_ops = {
     .reset = reset,
     .notify = notify,
     .free = vsock_free,
+    .save = vsock_save,
+    .load = vsock_load,
 };
 
 int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct stream_port *port,
@@ -130,7 +138,7 @@ int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct
     }
     v->port = port;
     v->guest_cid = guest_cid;
-    v->next_host_port = UINT32_C(1) << 30;
+    v->next_host_port = VSOCK_HOST_PORT_MIN;
     list_init(&v->lingering);
     list_init(&v->ready);
     for (unsigned i = 0; i < VSOCK_BUCKETS; i++) {

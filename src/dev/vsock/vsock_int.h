@@ -53,6 +53,9 @@ enum vsock_op {
 #define VSOCK_SHUTDOWN_SEND 2u /* the sender will send no more */
 #define VSOCK_SHUTDOWN_BOTH 3u
 
+#define VSOCK_HOST_PORT_MIN (UINT32_C(1) << 30)
+#define VSOCK_HOST_PORT_MAX ((UINT32_C(1) << 31) - 1)
+
 #define VSOCK_CONN_MAX   1023u
 #define VSOCK_STRAY_MAX  256u
 #define VSOCK_BUCKETS    256u
@@ -124,6 +127,10 @@ struct vsock {
     uint32_t guest_cid;
     bool is_started;
     uint32_t next_host_port;
+    /* After a snapshot, until the guest has handled TRANSPORT_RESET: it is sent nothing. */
+    bool awaits_reset;
+    bool is_reset_sent;  /* false: there was no buffer for the event yet */
+    uint16_t reset_mark; /* what the guest had offered in the event queue by then */
     unsigned conn_count; /* all states */
     struct list buckets[VSOCK_BUCKETS];
     struct list lingering;
@@ -144,6 +151,15 @@ static inline struct vsock *vsock_of(struct virtio_dev *dev)
 
 /* vsock.c: move whatever can move, in both directions, then interrupt once. */
 void vsock_service(struct vsock *v);
+
+/* vsock.c: tell the guest of the programs on the host that wait. */
+void vsock_request_held(struct vsock *v);
+
+/* snapshot.c */
+void vsock_save(struct virtio_dev *dev, struct state *s);
+void vsock_load(struct virtio_dev *dev, struct state *s);
+/* Has the guest handled TRANSPORT_RESET meanwhile? */
+void vsock_check_reset(struct vsock *v);
 
 /* guest.c: take packets from the guest.  True if there may be more. */
 bool vsock_take_packets(struct vsock *v);
