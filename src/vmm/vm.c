@@ -109,6 +109,7 @@ static int build_machine(struct vm *vm, const struct vm_spec *spec, struct err *
         .engine = spec->engine,
         .vcpu_count = spec->vcpu_count,
         .mem_bytes = spec->mem_bytes,
+        .huge_pages = PAGES_TRANSPARENT,
         .count_all = spec->count_all,
         .has_pci = spec->has_pci,
         .kernel = vm->kernel.image,
