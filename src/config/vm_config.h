@@ -50,13 +50,14 @@ struct config_net {
 
 struct vm_config {
     enum config_engine engine;
-    bool count_all;        /* for machine_counters(): also what slows the guest down */
-    unsigned vcpu_count;   /* 1 to CONFIG_VCPU_MAX */
-    uint64_t mem_bytes;    /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
-    int huge_pages;        /* enum resource_pages */
+    bool count_all;      /* for machine_counters(): also what slows the guest down */
+    unsigned vcpu_count; /* 1 to CONFIG_VCPU_MAX */
+    uint64_t mem_bytes;  /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */
+    int huge_pages;      /* enum resource_pages */
     bool tracks_dirty_pages;
-    /* The machine comes from a snapshot: no kernel is loaded; its memory is this file (the caller's)
-     * or is brought in by whoever listens at uffd_path, for as long as the machine lives. */
+    /* The machine comes from a snapshot: no kernel is loaded; its memory is this file (the
+     * caller's) or is brought in by whoever listens at uffd_path, for as long as the machine lives.
+     */
     bool is_restored;
     int memory_fd;
     const char *uffd_path; /* NULL: memory_fd */

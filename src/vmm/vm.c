@@ -13,6 +13,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/str.h"
+#include "config/resource.h"
 #include "exec/control.h"
 #include "exec/ready.h"
 #include "host/console.h"
