@@ -23,3 +23,23 @@ int file_read_at(int fd, uint64_t offset, void *data, size_t len)
     }
     return 0;
 }
+
+int file_write_at(int fd, uint64_t offset, const void *data, size_t len)
+{
+    const uint8_t *from = data;
+
+    while (len > 0) {
+        ssize_t done = pwrite(fd, from, len, (off_t)offset);
+
+        if (done < 0 && errno == EINTR) {
+            continue;
+        }
+        if (done <= 0) {
+            return done < 0 ? -errno : -EIO;
+        }
+        from += done;
+        offset += (uint64_t)done;
+        len -= (size_t)done;
+    }
+    return 0;
+}

@@ -7,3 +7,5 @@
 /* Read exactly `len` bytes at `offset`.  0, -ENODATA where the file ends before, or -errno.  The
  * file's position stays. */
 int file_read_at(int fd, uint64_t offset, void *data, size_t len);
+/* Write all of it at `offset`: 0 or -errno. */
+int file_write_at(int fd, uint64_t offset, const void *data, size_t len);

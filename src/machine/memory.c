@@ -67,5 +67,12 @@ int machine_add_memory(struct machine *m, const struct vm_config *config, struct
             (void)err_set(err, r, "dirty pages: out of memory");
         }
     }
-    return r == 0 && backing.is_lazy ? hand_over(m, config, err) : r;
+    if (r == 0 && backing.is_lazy) {
+        r = hand_over(m, config, err);
+    }
+    if (r < 0 && config->is_restored) {
+        return err_wrap(err, r, "Failed to load guest memory: Error creating guest memory from %s",
+                        backing.is_lazy ? "uffd" : "file");
+    }
+    return r;
 }

@@ -28,6 +28,7 @@ enum memory_part {
     MEMORY_CHANGED, /* what was written since the last time, or all that is in use */
 };
 
-/* Guest memory into `fd`, whose content it takes over if it has the right size (in place); the
- * pages count as unchanged after. */
+/* Guest memory into `fd`, whose content it takes over if it has the right size (in place). */
 int machine_save_memory(struct machine *machine, int fd, enum memory_part part, struct err *err);
+/* The snapshot is complete: what is written from now on is what the next one calls changed. */
+void machine_forget_changes(struct machine *machine);

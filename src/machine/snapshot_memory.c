@@ -8,7 +8,8 @@
  * may stay holes.
  *
  * Room is reserved before the first byte is written (fallocate), so that a full disk leaves what
- * was there; and whatever fails, the marks of written pages stay, so that the next try is complete.
+ * was there; and the marks of written pages stay until the whole snapshot is there, so that the
+ * next try is complete.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -19,6 +20,7 @@
 
 #include "base/auto.h"
 #include "base/bits.h"
+#include "base/file.h"
 #include "base/os_error.h"
 #include "machine/machine_int.h"
 #include "machine/snapshot.h"
@@ -58,24 +60,6 @@ static bool is_wanted(const struct dump *d, unsigned index, uint64_t offset, uin
     return !d->is_fresh || !is_zero(mem_range_at(d->m->mem, index)->host + offset);
 }
 
-static int write_at(int fd, const uint8_t *data, uint64_t len, uint64_t offset)
-{
-    while (len > 0) {
-        ssize_t done = pwrite(fd, data, len, (off_t)offset);
-
-        if (done < 0 && errno == EINTR) {
-            continue;
-        }
-        if (done <= 0) {
-            return done < 0 ? -errno : -EIO;
-        }
-        data += done;
-        offset += (uint64_t)done;
-        len -= (uint64_t)done;
-    }
-    return 0;
-}
-
 /* A file system that cannot reserve finds out when it writes. */
 static int reserve(int fd, uint64_t offset, uint64_t len)
 {
@@ -91,7 +75,7 @@ static int put_run(const struct dump *d, const uint8_t *host, uint64_t len, uint
     if (len == 0) {
         return 0;
     }
-    return d->is_reserving ? reserve(d->fd, at, len) : write_at(d->fd, host, len, at);
+    return d->is_reserving ? reserve(d->fd, at, len) : file_write_at(d->fd, at, host, len);
 }
 
 /* Up to RUN_MAX bytes of a range, at `at` of the file: its wanted pages in runs. */
@@ -185,12 +169,13 @@ int machine_save_memory(struct machine *m, int fd, enum memory_part part, struct
     if (r == 0 && fdatasync(fd) < 0) {
         r = -errno;
     }
-    if (r < 0) {
-        return failed(err, r, "dump memory");
-    }
-    mem_dirty_clear(m->mem);
+    return r < 0 ? failed(err, r, "dump memory") : 0;
+}
+
+void machine_forget_changes(struct machine *m)
+{
     if (mem_dirty_is_tracked(m->mem)) {
+        mem_dirty_clear(m->mem);
         hv_dirty_restart(m->vm);
     }
-    return 0;
 }

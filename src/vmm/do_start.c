@@ -64,6 +64,8 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         .engine = vm->options.engine,
         .vcpu_count = res->machine.vcpu_count,
         .mem_bytes = res->machine.mem_size_mib * MIB,
+        .huge_pages = res->machine.huge_pages,
+        .tracks_dirty_pages = res->machine.track_dirty_pages,
         .kernel = res->boot.kernel_image_path,
         .kernel_fd = vm->kernel_fd,
         .cmdline = res->boot.boot_args ? res->boot.boot_args : DEFAULT_ARGS,

@@ -45,7 +45,7 @@ int microvm_new(const struct microvm_options *options, struct microvm **ret_vm, 
     return 0;
 }
 
-static void free_resources(struct microvm_resources *r)
+void microvm_resources_fini(struct microvm_resources *r)
 {
     for (unsigned i = 0; i < r->drive_count; i++) {
         resource_drive_fini(&r->drives[i]);
@@ -75,7 +75,7 @@ void microvm_free(struct microvm *vm)
     microvm_drives_fini(vm);
     microvm_nets_fini(vm);
     microvm_mmds_fini(vm);
-    free_resources(&vm->resources);
+    microvm_resources_fini(&vm->resources);
     resource_serial_fini(&vm->serial_config);
     free(vm);
 }
@@ -162,6 +162,12 @@ int microvm_do(struct microvm *vm, const struct action *action, struct err *err)
         return err_set(err, r, "%s%s", prefix, text);
     }
     return r;
+}
+
+int microvm_configure(struct microvm *vm, const struct action *action, struct err *err)
+{
+    vm->has_whole_fault = false;
+    return g_actions[action->kind].run(vm, action, err);
 }
 
 /* --- what is there --- */

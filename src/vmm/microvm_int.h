@@ -57,6 +57,11 @@ int microvm_fault(struct microvm *vm, struct err *err, int code, const char *fmt
 /* The process is to end with this code once the action is answered. */
 void microvm_exit(struct microvm *vm, int code);
 
+/* An action as if a client had asked, for a machine that comes from a snapshot: no check of the
+ * phase, no prefix. */
+int microvm_configure(struct microvm *vm, const struct action *action, struct err *err);
+void microvm_resources_fini(struct microvm_resources *resources);
+
 /* Refuses: nobody does this action yet. */
 int do_missing(struct microvm *vm, const struct action *action, struct err *err);
 /* For what only reads microvm_resources(). */
