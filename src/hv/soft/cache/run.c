@@ -46,6 +46,7 @@ static bool is_same(const struct block *b, const uint8_t *host, uint64_t rip, ui
 /* The block at v->rip; raises what fetching raises.  NULL: v->broken. */
 static struct block *find_block(struct vcpu *v, uint32_t mode_key)
 {
+    const struct block_slot *slot;
     uint64_t la = v->rip;
     const uint8_t *host;
     struct block *b;
@@ -72,13 +73,13 @@ static struct block *find_block(struct vcpu *v, uint32_t mode_key)
         }
         host += la & 0xfff;
     }
-    b = v->link ? unconst(v->link->to) : NULL;
+    b = v->link && v->link->rip == v->rip ? unconst(v->link->to) : NULL;
     if (is_same(b, host, v->rip, mode_key)) {
         return b;
     }
-    b = unconst(v->lookup[BLOCK_SLOT_OF(v->rip)].to);
-    if (is_same(b, host, v->rip, mode_key)) {
-        return b;
+    slot = &v->lookup[BLOCK_SLOT_OF(v->rip)];
+    if (slot->rip == v->rip && is_same(unconst(slot->to), host, v->rip, mode_key)) {
+        return unconst(slot->to);
     }
     b = code_find(v->code, host, v->rip, mode_key);
     while (b && !is_current(v, b, la)) {
