@@ -197,7 +197,7 @@ static uint64_t look_lines(const struct block *b)
 {
     uint64_t lines = 0;
 
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < LOOK_COUNT; i++) {
         if (b->look[i].end > b->look[i].first) {
             lines |= line_bits(b->look[i].first, b->look[i].end - b->look[i].first);
         }
@@ -291,6 +291,17 @@ void code_insert(struct vcpu *v, struct block *block)
     }
 }
 
+/* Does the block run, perhaps as the head of a translation of several?  Then that is to be left. */
+static bool is_running(const struct vcpu *v, const struct block *block)
+{
+    const struct block *now = v->block;
+    uint64_t offset = now ? now->rip & 0xfff : 0;
+
+    return now == block ||
+           (now && block->code && ((now->gpa.v ^ block->gpa.v) >> 12) == 0 &&
+            block->look[LOOK_PARTS].first <= offset && offset < block->look[LOOK_PARTS].end);
+}
+
 void code_kill(struct vcpu *v, struct block *block)
 {
     struct code_cache *c = v->code;
@@ -307,7 +318,7 @@ void code_kill(struct vcpu *v, struct block *block)
         page_unlink(code_page_find(c, block->gpa2.v), block);
     }
     block->is_dead = true;
-    if (v->block == block) {
+    if (is_running(v, block)) {
         v->code_hit = true;
     }
     if (block->code) {
@@ -321,7 +332,7 @@ void code_kill(struct vcpu *v, struct block *block)
 /* What its translation looked at lies on the page of its first byte; crossing ones have none. */
 static bool overlaps_look(const struct block *b, uint64_t offset, uint64_t len)
 {
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < LOOK_COUNT; i++) {
         if (b->look[i].first < offset + len && offset < b->look[i].end) {
             return true;
         }

@@ -424,6 +424,146 @@ TEST(link, a_return_to_a_page_that_was_remapped_meanwhile_finds_the_new_one)
     finish(&vm);
 }
 
+/* --- several blocks in one translation --- */
+
+/* sum of [rsi .. rsi + 8 * ecx), 100 more for each odd element; what is behind `jz` is the second
+ * part of a translation. */
+#define SUM_LOOP                                                                             \
+    "\x48\x8b\x16\xf6\xc2\x01\x74\x04\x48\x83\xc0\x64\x48\x03\x06\x48\x83\xc6\x08\xff\xc9"   \
+    "\x75\xe9\xf4" /* l: mov rdx, [rsi]; test dl, 1; jz 1f; add rax, 100; 1: add rax, [rsi]; \
+                       add rsi, 8; dec ecx; jnz l; hlt */
+
+static int run_sum(struct soft_vm *vm, unsigned count)
+{
+    vm->v->gpr[GPR_RAX] = 0;
+    vm->v->gpr[GPR_RSI] = DATA;
+    vm->v->gpr[GPR_RCX] = count;
+    return run_from(vm, CODE);
+}
+
+TEST(link, blocks_in_one_translation_do_what_each_does)
+{
+    struct soft_vm vm;
+    uint64_t sum = 0;
+
+    start_eager(&vm);
+    vm.v->code->heat = 4;
+    PUT(&vm, CODE, SUM_LOOP);
+    for (unsigned i = 0; i < 500; i++) {
+        soft_vm_poke(&vm, DATA + 8 * i, i * i);
+        sum += i * i + (i & 1 ? 100 : 0);
+    }
+    for (unsigned round = 0; round < 3; round++) {
+        CHECK_INT(run_sum(&vm, 500), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], sum);
+    }
+    finish(&vm);
+}
+
+TEST(link, a_write_to_any_block_of_a_translation_changes_it)
+{
+    static const struct {
+        unsigned at;
+        char from, to;
+        unsigned more; /* for each of 100 odd elements */
+    } writes[] = {{11, 0x64, 0x65, 1}, {5, 1, 0, 0}, {10, (char)0xc0, (char)0xe8, 0}};
+
+    for (unsigned i = 0; i < sizeof(writes) / sizeof(writes[0]); i++) {
+        struct soft_vm vm;
+        uint64_t sum;
+
+        start_eager(&vm);
+        vm.v->code->heat = 4;
+        PUT(&vm, CODE, SUM_LOOP);
+        for (unsigned j = 0; j < 100; j++) {
+            soft_vm_poke(&vm, DATA + 8 * j, 3);
+        }
+        CHECK_INT(run_sum(&vm, 100), -1);
+        sum = vm.v->gpr[GPR_RAX];
+        CHECK_INT(sum, 100 * 103);
+        put(&vm, CODE + writes[i].at, &writes[i].to, 1);
+        CHECK_INT(run_sum(&vm, 100), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], i == 0 ? 100 * 104 : i == 1 ? 100 * 3 : (uint64_t)-97 * 100);
+        put(&vm, CODE + writes[i].at, &writes[i].from, 1);
+        CHECK_INT(run_sum(&vm, 100), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], sum);
+        finish(&vm);
+    }
+}
+
+/* add rax, 64h, behind a store and two branches, ecx times. */
+#define STORE_LOOP                                                           \
+    "\x85\xc9\x78\x0f\x40\x88\x3b\x85\xc9\x78\x08\x48\x83\xc0\x64\xff\xc9"   \
+    "\x75\xed\xf4" /* l: test ecx, ecx; js e; mov [rbx], dil; test ecx, ecx; \
+                       js e; add rax, 100; dec ecx; jnz l; e: hlt */
+
+TEST(link, a_block_of_a_translation_that_changes_the_next_is_left)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    vm.v->code->heat = 4;
+    PUT(&vm, CODE, STORE_LOOP);
+    vm.v->gpr[GPR_RBX] = DATA;
+    CHECK_INT(run_sum(&vm, 100), -1);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 100 * 100);
+    vm.v->gpr[GPR_RBX] = CODE + 14;
+    for (unsigned to = 0x65; to < 0x70; to++) {
+        vm.v->gpr[GPR_RDI] = to;
+        CHECK_INT(run_sum(&vm, 100), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 100 * to);
+    }
+    finish(&vm);
+}
+
+/* l: test cl, 1; jnz o; add rax, 1; jmp t; nop x 4; o: add rax, 10h; t: dec ecx; jnz l; hlt */
+#define JUMP_LOOP                                                                          \
+    "\xf6\xc1\x01\x75\x0a\x48\x83\xc0\x01\xeb\x08\x90\x90\x90\x90\x48\x83\xc0\x10\xff\xc9" \
+    "\x75\xe9\xf4"
+
+TEST(link, a_translation_goes_on_where_its_branches_lead)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    vm.v->code->heat = 4;
+    PUT(&vm, CODE, JUMP_LOOP);
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_INT(run_sum(&vm, 100), -1);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 50 * 0x11);
+    }
+    put(&vm, CODE + 8, "\x02", 1);
+    put(&vm, CODE + 18, "\x20", 1);
+    CHECK_INT(run_sum(&vm, 100), -1);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 50 * 0x22);
+    finish(&vm);
+}
+
+TEST(link, a_fault_in_a_later_block_of_a_translation_is_at_its_instruction)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    vm.v->code->heat = 4;
+    PUT(&vm, CODE, SUM_LOOP);
+    PUT(&vm, CODE + 8, "\x48\x03\x03\x90"); /* add rax, [rbx]; nop */
+    for (unsigned j = 0; j < 100; j++) {
+        soft_vm_poke(&vm, DATA + 8 * j, 1);
+    }
+    vm.v->gpr[GPR_RBX] = DATA;
+    CHECK_INT(run_sum(&vm, 50), -1);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 100);
+    vm.v->gpr[GPR_RBX] = 0x1000;
+    for (unsigned i = 0; i < 3; i++) {
+        CHECK_INT(run_sum(&vm, 50), EXC_PF);
+        CHECK_INT(vm.v->rip, CODE + 8);
+        CHECK_INT(vm.v->exc.cr2, 0x1000);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 0);
+        CHECK_INT(vm.v->gpr[GPR_RDX], 1);
+    }
+    finish(&vm);
+}
+
 /* --- flags --- */
 
 /* Code on CODE makes flags and goes on to NEXT_PAGE or CODE + 40h, where they are read: RBX = CF,

@@ -474,7 +474,7 @@ static void report(const struct program *p, const char *what, uint64_t rip)
 }
 
 /* True if both came to the same end. */
-static bool is_same(struct soft_vm *vms, struct program *p)
+static bool is_same(struct soft_vm *vms, struct program *p, unsigned rounds)
 {
     bool is_user = dice(p, 2);
     const char *what;
@@ -482,7 +482,7 @@ static bool is_same(struct soft_vm *vms, struct program *p)
 
     load(&vms[0], p, is_user);
     load(&vms[1], p, is_user);
-    for (unsigned round = 0; round < 3; round++) { /* new, linked, and once more */
+    for (unsigned round = 0; round < rounds; round++) {
         vector = run(vms[0].v);
         what = run(vms[1].v) == vector ? difference(&vms[0], &vms[1], CODE + p->len - 1) : "vector";
         if (what) {
@@ -503,7 +503,8 @@ static unsigned long number_from(const char *name, unsigned long fallback)
     return text ? strtoul(text, NULL, 0) : fallback;
 }
 
-TEST(tier, translated_programs_end_as_interpreted_ones_do)
+/* heat: runs before a block is translated. */
+static void compare_tiers(uint8_t heat, unsigned rounds)
 {
     unsigned long count = number_from("EC1_TIER_PROGRAMS", 1500), failed = 0;
     unsigned long seed = number_from("EC1_SEED", (unsigned long)time(NULL));
@@ -514,13 +515,25 @@ TEST(tier, translated_programs_end_as_interpreted_ones_do)
     machine_start(&vms[0], "interp");
     machine_start(&vms[1], "eager");
     vms[1].v->count_runs = true; /* both run as many instructions */
+    vms[1].v->code->heat = heat;
     for (unsigned long i = 0; i < count && failed < 5; i++) {
         make_program(&p);
-        failed += !is_same(vms, &p);
+        failed += !is_same(vms, &p, rounds);
     }
     machine_stop(&vms[0]);
     machine_stop(&vms[1]);
     CHECK_INT(failed, 0);
+}
+
+TEST(tier, translated_programs_end_as_interpreted_ones_do)
+{
+    compare_tiers(1, 3); /* new, linked, and once more */
+}
+
+/* A block knows those behind it when it is translated, and takes them in. */
+TEST(tier, blocks_translated_together_end_as_interpreted_ones_do)
+{
+    compare_tiers(2, 5);
 }
 
 /* A page of loads makes much code; each round overwrites it. */

@@ -85,11 +85,15 @@ struct emit_code {
     uint8_t flags_in; /* enum flags_in */
 };
 
+/* Runs that are left before its own translation when a block may become part of another's. */
+#define EMIT_PART_HEAT 8u
+
 /* Out of line: run the interpreter's ops, or leave to it. */
 struct slow {
     uint8_t *from;         /* the jump to it */
     const uint8_t *resume; /* NULL: leave */
     const struct op *ops;
+    const struct block *block; /* theirs */
     bool restore_flags;
     uint8_t vec_load;      /* enum vec_level to load; `ops` is where to leave if that must not be */
     uint8_t vec_reload;    /* enum vec_level to be had when the block goes on */
@@ -120,7 +124,7 @@ struct translation {
     struct asm_buf *a, *cold;
     struct vcpu *v;
     struct emit_cache *e;
-    struct block *block;
+    struct block *block; /* of the instruction: one of those in this translation */
     emit_alloc_fn alloc;
     void *alloc_owner;
     uint64_t rip, next_rip; /* of the instruction */
@@ -136,6 +140,7 @@ struct translation {
     /* group.c: the instructions of the block, what is known of registers before number `at`, */
     const struct insn *insn;
     unsigned insn_count, at;
+    unsigned part_first; /* index of the first one of `block` */
     struct track track;
     bool is_plain;                 /* no groups */
     struct group group[GROUP_MAX]; /* the last ones; unused: bytes of 0 */
@@ -256,6 +261,8 @@ static inline enum tlb_priv emit_priv_of(const struct block *b)
 #define JMP_NEAR  4
 #define CALL_NEAR 2
 void emit_by_table(struct asm_buf *a, enum tlb_priv priv, unsigned digit);
+/* A branch within the translation: leave if it does not lead to `stay`, where that goes on. */
+void emit_side_exit(struct translation *t, const struct insn *insn, uint64_t stay);
 
 /* link.c */
 /* Before the body: the tests of some entries. */

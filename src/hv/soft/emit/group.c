@@ -60,7 +60,7 @@ struct slow *emit_group_miss(struct translation *t, uint8_t *jump)
                              .alloc = t->alloc,
                              .alloc_owner = t->alloc_owner,
                              .jump = jump,
-                             .index = (uint8_t)t->at};
+                             .index = (uint8_t)(t->at - t->part_first)};
     memset(op, 0, sizeof(*op));
     op->fn = count_miss;
     op->imm = (uintptr_t)m;

@@ -86,6 +86,21 @@ static bool lower_jcc(struct translation *t, const struct insn *insn)
     return true;
 }
 
+void emit_side_exit(struct translation *t, const struct insn *insn, uint64_t stay)
+{
+    uint64_t target = t->next_rip + (uint64_t)insn->imm;
+    bool is_live = t->is_live, is_inverted = stay == target;
+
+    if (insn->op == INSN_JMP) {
+        return;
+    }
+    emit_flags_restore(t);
+    t->is_live = true; /* where it leads to is not looked at */
+    emit_exit(t, (uint8_t)(0x80 | ((insn->cond & 15) ^ is_inverted)),
+              is_inverted ? t->next_rip : target);
+    t->is_live = is_live;
+}
+
 /* Store the return address, and push it for the host's pair; T1 is free afterwards. */
 static void push_return(struct translation *t)
 {

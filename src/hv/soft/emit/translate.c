@@ -8,35 +8,127 @@
 #define JMP  0xe9
 #define CALL 0xe8
 
+#define PARTS_MAX 6u
+
 struct work {
     struct translation t;
     unsigned count; /* instructions that decode */
+    bool is_whole;  /* these are all */
     struct insn insn[SLOW_MAX];
     bool live_after[SLOW_MAX];
+    /* Blocks, each but the last of which ends with a direct branch to the next, or past it. */
+    const struct block *part[PARTS_MAX];
+    unsigned part_end[PARTS_MAX]; /* their instructions */
+    unsigned part_count, part_now;
 };
 
-/* Returns how many bytes there are. */
-static size_t decode(struct work *w)
+/* Append the instructions of a block; returns the address behind them. */
+static uint64_t decode(struct work *w, const struct block *b)
 {
-    const struct block *b = w->t.block;
     size_t offset = 0, size = b->byte_count;
+    unsigned end = w->count + b->insn_count;
 
-    while (w->count < b->insn_count && w->count < SLOW_MAX && offset < size &&
+    while (w->count < end && w->count < SLOW_MAX && offset < size &&
            insn_decode(b->bytes + offset, size - offset, INSN_MODE_64, &w->insn[w->count]) ==
                INSN_OK &&
            insn_gate(&w->insn[w->count], w->t.v->features)) {
         offset += w->insn[w->count++].len;
     }
-    return offset;
+    w->is_whole = w->count == end;
+    w->part[w->part_count] = b;
+    w->part_end[w->part_count++] = w->count;
+    return b->rip + offset;
 }
 
-static void find_live_flags(struct work *w, size_t bytes)
+/* A block that may join: known to lie at `rip`, on the same page, and to run often. */
+static const struct block *part_at(const struct work *w, uint64_t rip)
+{
+    const struct block_slot *slot = &w->t.v->lookup[BLOCK_SLOT_OF(rip)];
+    const struct block *b = w->t.block, *next = slot->to;
+
+    if (slot->rip != rip || (rip ^ b->rip) >> 12 != 0 || !next || next->is_dead) {
+        return NULL;
+    }
+    return next->host == b->host + (rip - b->rip) && next->mode_key == b->mode_key &&
+                   !next->is_crossing && next->bytes &&
+                   (next->code || next->heat <= EMIT_PART_HEAT) &&
+                   w->count + next->insn_count <= SLOW_MAX
+               ? next
+               : NULL;
+}
+
+/* Where a branch leads that need not leave the translation.  Never backwards: loops poll at
+ * branches that do (link.c). */
+static const struct block *next_part(const struct work *w, uint64_t end)
+{
+    const struct insn *last = &w->insn[w->count - 1];
+    bool is_forward = (uint64_t)last->imm < 4096;
+    const struct block *next = NULL;
+
+    if (!w->is_whole || w->part_count == PARTS_MAX) {
+        return NULL;
+    }
+    if (last->op == INSN_JCC) {
+        next = part_at(w, end);
+    }
+    if (!next && is_forward && (last->op == INSN_JCC || last->op == INSN_JMP)) {
+        next = part_at(w, end + (uint64_t)last->imm);
+    }
+    return next;
+}
+
+/* Go on with blocks that follow: one translation, left by the branches between them. */
+static uint64_t append_parts(struct work *w, uint64_t end)
+{
+    struct block *b = w->t.block;
+    const struct block *next;
+
+    while ((next = next_part(w, end)) != NULL) {
+        end = decode(w, next);
+    }
+    if (w->part_count > 1) {
+        b->look[LOOK_PARTS].first = (uint16_t)(w->part[1]->rip & 0xfff);
+        b->look[LOOK_PARTS].end = (uint16_t)(((end - 1) & 0xfff) + 1);
+    }
+    return end;
+}
+
+/* Of a rest nobody watches what it would look at: it is made late. */
+static void find_live_flags(struct work *w, uint64_t end, bool is_rest)
 {
     struct translation *t = &w->t;
-    bool is_live = w->count < t->block->insn_count ||
-                   emit_live_at_end(t, &w->insn[w->count - 1], t->block->rip + bytes);
+    const struct block *last = w->part[w->part_count - 1];
+    bool is_live = is_rest || !w->is_whole || !last->has_links ||
+                   emit_live_at_end(t, &w->insn[w->count - 1], end);
 
     emit_find_live(t, w->insn, w->count, is_live, w->live_after);
+}
+
+/* For statistics; leaves flags alone. */
+static void count_run(struct translation *t)
+{
+    static const size_t at[] = {offsetof(struct vcpu, stats.insns),
+                                offsetof(struct vcpu, stats.runs),
+                                offsetof(struct vcpu, stats.runs_translated)};
+
+    for (unsigned i = 0; i < 3 && t->v->count_runs; i++) {
+        asm_load(t->a, HOST_T2, HOST_VCPU, at[i]);
+        asm_rm(t->a, 8, 0x8d, HOST_T2, HOST_T2, i == 0 ? t->block->insn_count : 1);
+        asm_store(t->a, HOST_T2, HOST_VCPU, at[i]);
+    }
+}
+
+/* Behind the branch at the end of a part. */
+static void begin_part(struct work *w)
+{
+    struct translation *t = &w->t;
+
+    t->part_first = w->part_end[w->part_now++];
+    t->block = (struct block *)(uintptr_t)w->part[w->part_now];
+    t->ops = t->block->op;
+    t->op_count = 0;
+    t->rip = t->block->rip;
+    count_run(t);
 }
 
 /* Advance to the ops of the instruction at t->rip; none if it was fused with the one before. */
@@ -89,6 +181,7 @@ static void run_here(struct translation *t, struct flags_use use)
 static void finish_slow(struct translation *t)
 {
     for (unsigned i = t->first_slow; i < t->slow_count; i++) {
+        t->slow[i].block = t->block;
         if (!t->is_end && !t->slow[i].vec_load && !t->slow[i].is_leaving) {
             t->slow[i].resume = t->a->at;
             t->slow[i].restore_flags = t->flags != FLAGS_SAVED && t->is_live;
@@ -104,11 +197,11 @@ static void emit_slow(struct translation *t, const struct slow *s)
         emit_window_cold(t, s);
     }
     if (!s->resume) {
-        to_stub(t->cold, JMP, t->e->leave_op, s->ops, t->block);
+        to_stub(t->cold, JMP, t->e->leave_op, s->ops, s->block);
         return;
     }
     to_stub(t->cold, CALL, s->vec_load ? t->e->vec_load[s->vec_load] : t->e->run_ops, s->ops,
-            t->block);
+            s->block);
     if (s->vec_reload) {
         asm_jump_to(t->cold, CALL, t->e->vec_reload[s->vec_reload]);
     }
@@ -144,13 +237,16 @@ static void lower_one(struct work *w, unsigned i)
 {
     struct translation *t = &w->t;
     const struct insn *insn = &w->insn[i];
-    bool is_last = i + 1 == w->count && w->count == t->block->insn_count;
+    bool is_last = i + 1 == w->count && w->is_whole;
+    bool is_between = i + 1 == w->part_end[w->part_now] && i + 1 < w->count;
 
     t->first_slow = t->slow_count;
     t->next_rip = t->rip + insn->len;
     t->is_live = w->live_after[i];
     find_ops(t);
-    if (emit_is_branch(insn)) {
+    if (is_between) {
+        emit_side_exit(t, insn, w->part[w->part_now + 1]->rip);
+    } else if (emit_is_branch(insn)) {
         if (!is_last || !emit_lower_branch(t, insn)) {
             leave_here(t);
         }
@@ -174,6 +270,9 @@ static void lower_one(struct work *w, unsigned i)
     finish_slow(t);
     emit_look_next(t);
     t->rip = t->next_rip;
+    if (is_between) {
+        begin_part(w);
+    }
 }
 
 /* Bytes that did not decode raise: the interpreter's business. */
@@ -184,26 +283,12 @@ static void end_block(struct work *w)
     if (t->is_end) {
         return;
     }
-    if (w->count == t->block->insn_count && t->block->has_links) {
+    if (w->is_whole && t->block->has_links) {
         emit_exit(t, JMP, t->rip);
         return;
     }
     find_ops(t);
     leave_here(t);
-}
-
-/* For statistics; leaves flags alone. */
-static void count_run(struct translation *t)
-{
-    static const size_t at[] = {offsetof(struct vcpu, stats.insns),
-                                offsetof(struct vcpu, stats.runs),
-                                offsetof(struct vcpu, stats.runs_translated)};
-
-    for (unsigned i = 0; i < 3 && t->v->count_runs; i++) {
-        asm_load(t->a, HOST_T2, HOST_VCPU, at[i]);
-        asm_rm(t->a, 8, 0x8d, HOST_T2, HOST_T2, i == 0 ? t->block->insn_count : 1);
-        asm_store(t->a, HOST_T2, HOST_VCPU, at[i]);
-    }
 }
 
 /* From instruction `first` on. */
@@ -224,6 +309,7 @@ static bool lower_from(struct work *w, unsigned first)
 static bool translate(struct work *w)
 {
     struct translation *t = &w->t;
+    struct block *b = t->block;
     struct emit_code *code = t->alloc(t->alloc_owner, sizeof(*code));
 
     if (!code) {
@@ -231,22 +317,23 @@ static bool translate(struct work *w)
     }
     *code = (struct emit_code){.flags_in = (uint8_t)t->flags_in};
     t->flags = t->flags_in == FLAGS_IN_SAVED ? FLAGS_SAVED : FLAGS_HOST;
-    t->block->code = code;
+    b->code = code;
     emit_front(t);
     count_run(t);
     if (!lower_from(w, 0)) {
-        t->block->code = NULL;
+        b->code = NULL;
         return false;
     }
     return true;
 }
 
 /* NULL if there is no room, or nothing to translate. */
-static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
+static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner,
+                          bool is_rest)
 {
     struct emit_cache *e = v->emit;
     struct work *w = emit_is_full(v) || !b->bytes ? NULL : calloc(1, sizeof(*w));
-    size_t bytes;
+    uint64_t end;
 
     if (!w) {
         return NULL;
@@ -261,12 +348,15 @@ static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, 
                                 .alloc_owner = alloc_owner,
                                 .rip = b->rip,
                                 .ops = b->op};
-    bytes = decode(w);
+    end = decode(w, b);
     if (w->count == 0) {
         free(w);
         return NULL;
     }
-    find_live_flags(w, bytes);
+    if (!is_rest && !b->is_crossing) {
+        end = append_parts(w, end);
+    }
+    find_live_flags(w, end, is_rest);
     emit_look_begin(&w->t, w->insn, w->count);
     return w;
 }
@@ -274,9 +364,10 @@ static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, 
 bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *alloc_owner)
 {
     struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
-    struct work *w = begin(v, b, alloc, alloc_owner);
+    struct work *w = begin(v, b, alloc, alloc_owner, false);
     bool is_done = w && translate(w) && verify_emitted(v, b, &hot, &cold, NULL);
 
+    v->stats.insns_translated += is_done ? w->count : 0;
     free(w);
     b->code = is_done ? b->code : NULL;
     if (!is_done) {
@@ -285,7 +376,6 @@ bool emit_block(struct vcpu *v, struct block *b, emit_alloc_fn alloc, void *allo
         return false;
     }
     v->stats.blocks_translated++;
-    v->stats.insns_translated += b->insn_count;
     return true;
 }
 
@@ -293,7 +383,7 @@ uint8_t *emit_rest(struct vcpu *v, struct block *b, unsigned index, emit_alloc_f
                    void *alloc_owner)
 {
     struct asm_buf hot = v->emit->buf, cold = v->emit->cold;
-    struct work *w = begin(v, b, alloc, alloc_owner);
+    struct work *w = begin(v, b, alloc, alloc_owner, true);
     bool is_done = false;
 
     if (w) {

@@ -273,14 +273,16 @@ static bool jump_to(struct walk *w, const uint8_t *at, const struct verify_state
     return is_accepted(w, at) || check_stub(w, at, false, s);
 }
 
-/* The interpreter ran the ops in T1, a constant: those of one instruction of the block. */
+/* The interpreter ran the ops in T1, a constant: those of one instruction of the block in T2, which
+ * is on the page of this one. */
 static void run_state(const struct walk *w, uint32_t at, struct verify_state *s)
 {
-    const struct block *b = w->f.unit->block;
+    const struct block *head = w->f.unit->block;
+    const struct block *b = (const struct block *)(uintptr_t)verify_constant(&s->t[1]);
     const struct op *ops = (const struct op *)(uintptr_t)verify_constant(&s->t[0]);
     struct insn insn;
 
-    if (b && b->bytes && ops->pc < b->byte_count &&
+    if (head && (b->rip ^ head->rip) >> 12 == 0 && b->bytes && ops->pc < b->byte_count &&
         insn_decode(b->bytes + ops->pc, b->byte_count - ops->pc, INSN_MODE_64, &insn) == INSN_OK) {
         verify_guest_step(&insn, at, s);
     } else {
@@ -505,6 +507,9 @@ static void list_ways(const struct block *b, const uint8_t *ways[static VERIFY_W
 {
     const struct emit_code *c = b->code;
 
+    if (!c) {
+        return; /* it has been translated as a part of another only */
+    }
     for (unsigned i = 0; i < 2 * ENTRY_COUNT; i++) {
         ways[i] = c->at[i / ENTRY_COUNT][i % ENTRY_COUNT];
     }

@@ -53,6 +53,9 @@ struct block_link {
     bool is_near; /* the op compares gen with code_gen */
 };
 
+/* Of block.look: behind its end, and other blocks in the same translation. */
+enum { LOOK_TAKEN, LOOK_NOT_TAKEN, LOOK_PARTS, LOOK_COUNT };
+
 struct block {
     uint64_t rip;
     uint32_t mode_key; /* see below */
@@ -75,7 +78,7 @@ struct block {
     /* Offsets in its page of bytes that are not its own, on which the translation depends. */
     struct {
         uint16_t first, end;
-    } look[2];
+    } look[LOOK_COUNT];
     struct block *hash_next;
     struct block *page_next[2]; /* lists of the code pages of gpa and gpa2 */
     struct op op[];
