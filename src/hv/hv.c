@@ -68,6 +68,11 @@ void hv_vm_go(struct hv_vm *vm)
     vm->ops->vm_go(vm);
 }
 
+int hv_extra_changed(struct hv_vm *vm, unsigned index)
+{
+    return vm->ops->extra_changed(vm, index);
+}
+
 int hv_dirty_sync(struct hv_vm *vm)
 {
     return vm->ops->dirty_sync(vm);

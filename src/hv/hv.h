@@ -101,6 +101,9 @@ struct hv_ops {
      * on is to be marked again. */
     int (*dirty_sync)(struct hv_vm *vm);
     void (*dirty_restart)(struct hv_vm *vm);
+    /* The extra range `index` of mem was added, or removed (its len is 0).  While no thread is in
+     * vcpu_run. */
+    int (*extra_changed)(struct hv_vm *vm, unsigned index);
     /* One sentence about the last HV_EXIT_BROKEN; "" if there was none. */
     const char *(*vcpu_why)(const struct hv_vcpu *vcpu);
     /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
@@ -142,6 +145,7 @@ int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err);
 void hv_vm_go(struct hv_vm *vm);
 int hv_dirty_sync(struct hv_vm *vm);
 void hv_dirty_restart(struct hv_vm *vm);
+int hv_extra_changed(struct hv_vm *vm, unsigned index);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
 size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);

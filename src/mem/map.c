@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "mem/map_int.h"
@@ -15,6 +16,10 @@
 
 #ifndef MAP_HUGE_2MB
 #define MAP_HUGE_2MB (21 << 26) /* of linux/mman.h */
+#endif
+
+#ifndef MFD_HUGE_2MB
+#define MFD_HUGE_2MB (21u << 26) /* of linux/memfd.h */
 #endif
 
 #ifndef MADV_POPULATE_WRITE
@@ -35,6 +40,12 @@ void mem_map_free(struct mem_map *map)
         (void)munmap(map->backings[i].reserved, map->backings[i].reserved_bytes);
         free(map->backings[i].flags);
         free(map->backings[i].dirty);
+        if (map->ranges[i].fd >= 0) {
+            (void)close(map->ranges[i].fd);
+        }
+    }
+    for (unsigned i = 0; i < map->extra_end; i++) {
+        free(map->backings[MEM_RANGE_MAX + i].flags);
     }
     free(map);
 }
@@ -43,15 +54,12 @@ static int check_new_range(const struct mem_map *map, gpa_t gpa, uint64_t len, s
 {
     uint64_t end;
 
-    if (map->count == MEM_RANGE_MAX) {
-        return err_set(err, -ENOSPC, "guest memory: more than %d ranges", MEM_RANGE_MAX);
-    }
     if (len == 0 || gpa.v % GUEST_PAGE_SIZE || len % GUEST_PAGE_SIZE ||
         __builtin_add_overflow(gpa.v, len, &end)) {
         return err_set(err, -EINVAL, "guest memory range 0x%llx+0x%llx: must be whole 4 KiB pages",
                        (unsigned long long)gpa.v, (unsigned long long)len);
     }
-    for (unsigned i = 0; i < map->count; i++) {
+    for (unsigned i = 0; i < MEM_RANGE_MAX + map->extra_end; i++) {
         const struct mem_range *r = &map->ranges[i];
 
         if (gpa.v < r->gpa.v + r->len && r->gpa.v < end) {
@@ -80,17 +88,41 @@ static int check_file(const struct mem_backing *backing, uint64_t len, struct er
     return 0;
 }
 
-/* Make memory of the reserved addresses at `host`. */
-static int back(uint8_t *host, uint64_t len, const struct mem_backing *backing, struct err *err)
+/* A file without a name; what it is called shows in /proc only. */
+static int make_file(uint64_t len, const struct mem_backing *backing, int *ret_fd, struct err *err)
 {
-    int flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
-    int fd = backing->has_file ? backing->fd : -1;
+    unsigned flags = MFD_CLOEXEC;
+    int fd;
+
+    if (backing->pages == MEM_PAGES_2M) {
+        flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+    }
+    fd = memfd_create("guest_mem", flags);
+    if (fd < 0 || ftruncate(fd, (off_t)len) < 0) {
+        int r = err_sys(err, "make a file for %llu MiB of guest memory",
+                        (unsigned long long)(len / MIB));
+
+        if (fd >= 0) {
+            (void)close(fd);
+        }
+        return r;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+/* Make memory of the reserved addresses at `host`.  `shared_fd` < 0: private. */
+static int back(uint8_t *host, uint64_t len, const struct mem_backing *backing, int shared_fd,
+                struct err *err)
+{
+    int flags = MAP_FIXED | MAP_NORESERVE | (shared_fd < 0 ? MAP_PRIVATE : MAP_SHARED);
+    int fd = backing->has_file ? backing->fd : shared_fd;
     int r = backing->has_file ? check_file(backing, len, err) : 0;
 
     if (r < 0) {
         return r;
     }
-    if (!backing->has_file) {
+    if (fd < 0) {
         flags |= MAP_ANONYMOUS;
     }
     if (backing->pages == MEM_PAGES_2M) {
@@ -98,7 +130,7 @@ static int back(uint8_t *host, uint64_t len, const struct mem_backing *backing, 
             return err_set(err, -EINVAL, "guest memory of %llu bytes: cannot have pages of 2 MiB",
                            (unsigned long long)len);
         }
-        flags |= MAP_HUGETLB | MAP_HUGE_2MB;
+        flags |= fd < 0 ? MAP_HUGETLB | MAP_HUGE_2MB : 0;
         flags &= ~MAP_NORESERVE; /* too few pages are told now, not by a SIGBUS */
     }
     if (mmap(host, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)backing->offset) == MAP_FAILED) {
@@ -127,7 +159,11 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     uint8_t *host;
     uint8_t *flags;
     unsigned at = map->count;
+    int fd = -1;
 
+    if (r == 0 && map->count == MEM_RANGE_MAX) {
+        r = err_set(err, -ENOSPC, "guest memory: more than %d ranges", MEM_RANGE_MAX);
+    }
     if (r < 0) {
         return r;
     }
@@ -143,11 +179,19 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     host = (uint8_t *)align_up((uintptr_t)base + GUARD_BYTES,
                                HUGE_BYTES); /* NOLINT(performance-no-int-to-ptr) */
     flags = calloc(len / GUEST_PAGE_SIZE, 1);
-    r = flags ? back(host, len, backing, err)
-              : err_set(err, -ENOMEM, "guest memory: out of memory");
+    r = flags ? 0 : err_set(err, -ENOMEM, "guest memory: out of memory");
+    if (r == 0 && backing->is_shared) {
+        r = make_file(len, backing, &fd, err);
+    }
+    if (r == 0) {
+        r = back(host, len, backing, fd, err);
+    }
     if (r < 0) {
         (void)munmap(base, total);
         free(flags);
+        if (fd >= 0) {
+            (void)close(fd);
+        }
         return r;
     }
     while (at > 0 && map->ranges[at - 1].gpa.v > gpa.v) {
@@ -155,13 +199,57 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
         map->backings[at] = map->backings[at - 1];
         at--;
     }
-    map->ranges[at] = (struct mem_range){.gpa = gpa, .len = len, .host = host};
+    map->ranges[at] = (struct mem_range){.gpa = gpa, .len = len, .host = host, .fd = fd};
     map->backings[at] = (struct backing){.reserved = base,
                                          .reserved_bytes = total,
                                          .flags = flags,
                                          .is_lazy = backing->has_file || backing->is_lazy};
     map->count++;
     return 0;
+}
+
+int mem_extra_add(struct mem_map *map, const struct mem_range *range, unsigned *ret_index,
+                  struct err *err)
+{
+    int r = check_new_range(map, range->gpa, range->len, err);
+    unsigned i = 0;
+    uint8_t *flags;
+
+    if (r < 0) {
+        return r;
+    }
+    while (i < map->extra_end && map->ranges[MEM_RANGE_MAX + i].len) {
+        i++;
+    }
+    if (i == MEM_EXTRA_MAX) {
+        return err_set(err, -ENOSPC, "guest memory: more than %d extra ranges", MEM_EXTRA_MAX);
+    }
+    flags = calloc(range->len / GUEST_PAGE_SIZE, 1);
+    if (!flags) {
+        return err_set(err, -ENOMEM, "guest memory: out of memory");
+    }
+    map->ranges[MEM_RANGE_MAX + i] = *range;
+    map->ranges[MEM_RANGE_MAX + i].fd = -1;
+    map->backings[MEM_RANGE_MAX + i] = (struct backing){.flags = flags, .is_lazy = true};
+    map->extra_end = i < map->extra_end ? map->extra_end : i + 1;
+    *ret_index = i;
+    return 0;
+}
+
+void mem_extra_remove(struct mem_map *map, unsigned index)
+{
+    struct mem_range *range = &map->ranges[MEM_RANGE_MAX + index];
+    uint8_t *flags = map->backings[MEM_RANGE_MAX + index].flags;
+
+    mem_note_write(map, range->gpa, range->len); /* what was decoded from it, is not there */
+    *range = (struct mem_range){.fd = -1};
+    map->backings[MEM_RANGE_MAX + index] = (struct backing){0};
+    free(flags);
+}
+
+const struct mem_range *mem_extra_at(const struct mem_map *map, unsigned index)
+{
+    return &map->ranges[MEM_RANGE_MAX + index];
 }
 
 unsigned mem_range_count(const struct mem_map *map)
@@ -184,9 +272,10 @@ uint64_t mem_total_bytes(const struct mem_map *map)
     return total;
 }
 
-int mem_find(const struct mem_map *map, gpa_t gpa, uint64_t len)
+static int find_from(const struct mem_map *map, unsigned first, unsigned end, gpa_t gpa,
+                     uint64_t len)
 {
-    for (unsigned i = 0; i < map->count; i++) {
+    for (unsigned i = first; i < end; i++) {
         const struct mem_range *r = &map->ranges[i];
 
         if (gpa.v >= r->gpa.v && range_within(gpa.v - r->gpa.v, len, r->len)) {
@@ -194,6 +283,18 @@ int mem_find(const struct mem_map *map, gpa_t gpa, uint64_t len)
         }
     }
     return -1;
+}
+
+int mem_find(const struct mem_map *map, gpa_t gpa, uint64_t len)
+{
+    return find_from(map, 0, map->count, gpa, len);
+}
+
+int mem_find_any(const struct mem_map *map, gpa_t gpa, uint64_t len)
+{
+    int i = mem_find(map, gpa, len);
+
+    return i >= 0 ? i : find_from(map, MEM_RANGE_MAX, MEM_RANGE_MAX + map->extra_end, gpa, len);
 }
 
 void *mem_ptr(const struct mem_map *map, gpa_t gpa, uint64_t len)
@@ -228,7 +329,7 @@ int mem_write(struct mem_map *map, gpa_t gpa, const void *data, size_t len)
 
 void mem_note_write(struct mem_map *map, gpa_t gpa, uint64_t len)
 {
-    int i = mem_find(map, gpa, len);
+    int i = mem_find_any(map, gpa, len);
 
     if (i < 0) {
         return;
@@ -288,7 +389,7 @@ void mem_watch_set(struct mem_map *map, mem_watch_fn fn, void *owner)
 
 void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched)
 {
-    int i = mem_find(map, gpa, 1);
+    int i = mem_find_any(map, gpa, 1);
 
     if (i >= 0) {
         __atomic_fetch_add(
@@ -301,7 +402,7 @@ void mem_page_flag(struct mem_map *map, gpa_t gpa, bool watched)
 
 bool mem_page_is_flagged(const struct mem_map *map, gpa_t gpa)
 {
-    int i = mem_find(map, gpa, 1);
+    int i = mem_find_any(map, gpa, 1);
 
     return i >= 0 && __atomic_load_n(
                          &map->backings[i].flags[(gpa.v - map->ranges[i].gpa.v) / GUEST_PAGE_SIZE],

@@ -28,13 +28,16 @@
 #include "mem/addr.h"
 
 #define MEM_RANGE_MAX 4
+#define MEM_EXTRA_MAX 32 /* more than a machine has slots for devices */
 
 struct mem_map;
 
 struct mem_range {
     gpa_t gpa;
-    uint64_t len;  /* bytes */
-    uint8_t *host; /* owned by the map */
+    uint64_t len;      /* bytes */
+    uint8_t *host;     /* owned by the map; that of an extra range by who added it */
+    int fd;            /* RAM that is shared: its file, from offset 0 on; else -1 */
+    bool is_read_only; /* extra ranges: what the guest writes is dropped */
 };
 
 /* An empty map; NULL when out of memory. */
@@ -57,11 +60,22 @@ struct mem_backing {
                         written to no file; the descriptor is not kept, the file must not change */
     uint64_t offset; /* multiple of 4 KiB */
     bool is_lazy;    /* somebody else brings in each page when it is used (userfaultfd) */
+    bool is_shared;  /* in a file without a name that other processes may be given (mem_range.fd) */
 };
 
 /* mem_map_add() with a choice. */
 int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
                        const struct mem_backing *backing, struct err *err);
+
+/* Extra ranges: memory of devices that the guest uses like RAM, but for which nothing of this file
+ * works except page flags and notes: no device reads or writes there on the guest's behalf, and
+ * they are no part of the guest's memory in snapshots.  `gpa`, `len` and `host` are whole pages.
+ * Added and removed while no vCPU runs; whoever does that tells the backend (hv_extra_changed()).
+ * The index of a range never changes; a free one has len 0. */
+int mem_extra_add(struct mem_map *map, const struct mem_range *range, unsigned *ret_index,
+                  struct err *err);
+void mem_extra_remove(struct mem_map *map, unsigned index);
+const struct mem_range *mem_extra_at(const struct mem_map *map, unsigned index);
 
 unsigned mem_range_count(const struct mem_map *map);
 const struct mem_range *mem_range_at(const struct mem_map *map, unsigned index);

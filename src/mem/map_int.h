@@ -13,12 +13,15 @@ struct backing {
 
 struct mem_map {
     unsigned count;
-    struct mem_range ranges[MEM_RANGE_MAX]; /* sorted by gpa */
-    struct backing backings[MEM_RANGE_MAX];
+    struct mem_range ranges[MEM_RANGE_MAX + MEM_EXTRA_MAX]; /* RAM sorted by gpa, then the extras */
+    struct backing backings[MEM_RANGE_MAX + MEM_EXTRA_MAX];
+    unsigned extra_end; /* none is in use from this extra on */
     bool is_tracked;
     mem_watch_fn watch;
     void *watch_owner;
 };
 
-/* Index of the range that holds all of [gpa, gpa+len), or -1. */
+/* Index of the range of RAM that holds all of [gpa, gpa+len), or -1. */
 int mem_find(const struct mem_map *map, gpa_t gpa, uint64_t len);
+/* The same, among extra ranges too. */
+int mem_find_any(const struct mem_map *map, gpa_t gpa, uint64_t len);

@@ -1,5 +1,6 @@
 /* map_test.c — guest memory is checked before it is touched, and watched writes are reported. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "mem/map.h"
@@ -87,5 +88,57 @@ TEST(mem, writes_to_flagged_pages_are_reported)
     mem_page_flag(map, GPA(0x5000), false);
     CHECK_INT(mem_write(map, GPA(0x5000), page, 1), 0);
     CHECK_INT(log[0], 2);
+    mem_map_free(map);
+}
+
+static uint8_t g_extra[8192] __attribute__((aligned(4096)));
+
+TEST(mem, extra_ranges_are_watched_and_are_no_ram)
+{
+    struct mem_map *map = two_ranges();
+    struct mem_range range = {.gpa = GPA(GIB), .len = sizeof(g_extra), .host = g_extra};
+    struct err err = {0};
+    uint8_t byte = 1;
+    unsigned index = 99;
+
+    CHECK_OK(mem_extra_add(map, &range, &index, &err), &err);
+    CHECK_INT(index, 0);
+    CHECK_INT(mem_extra_add(map, &range, &index, &err), -EEXIST);
+    CHECK_INT(mem_map_add(map, GPA(GIB), 4096, &err), -EEXIST);
+    CHECK(mem_ptr(map, GPA(GIB), 1) == NULL);
+    CHECK_INT(mem_write(map, GPA(GIB), &byte, 1), -EFAULT);
+    CHECK_INT(mem_total_bytes(map), 3 * MIB);
+    mem_page_flag(map, GPA(GIB + 4096), true);
+    CHECK(mem_page_is_flagged(map, GPA(GIB + 5000)));
+    CHECK(!mem_page_is_flagged(map, GPA(GIB)));
+    range.gpa = GPA(GIB + sizeof(g_extra));
+    CHECK_OK(mem_extra_add(map, &range, &index, &err), &err);
+    CHECK_INT(index, 1);
+    mem_extra_remove(map, 0);
+    CHECK(!mem_page_is_flagged(map, GPA(GIB + 4096)));
+    CHECK_INT(mem_extra_at(map, 0)->len, 0);
+    CHECK_INT(mem_extra_at(map, 1)->len, sizeof(g_extra));
+    range.gpa = GPA(GIB);
+    CHECK_OK(mem_extra_add(map, &range, &index, &err), &err); /* the place is free again */
+    CHECK_INT(index, 0);
+    mem_map_free(map);
+}
+
+TEST(mem, shared_ram_is_in_a_file_that_can_be_handed_on)
+{
+    struct mem_map *map = mem_map_new();
+    struct mem_backing backing = {.pages = MEM_PAGES_HOST, .is_shared = true};
+    struct err err = {0};
+    uint32_t value = 0x12345678;
+    uint32_t seen = 0;
+
+    CHECK_OK(mem_map_add_backed(map, GPA(0), MIB, &backing, &err), &err);
+    CHECK(mem_range_at(map, 0)->fd >= 0);
+    CHECK_INT(mem_write(map, GPA(4096), &value, 4), 0);
+    CHECK_INT(pread(mem_range_at(map, 0)->fd, &seen, 4, 4096), 4);
+    CHECK_INT(seen, value);
+    mem_map_free(map);
+    map = two_ranges();
+    CHECK_INT(mem_range_at(map, 0)->fd, -1);
     mem_map_free(map);
 }

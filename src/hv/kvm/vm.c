@@ -135,6 +135,20 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
     return 0;
 }
 
+static int kvm_extra_changed(struct hv_vm *hv, unsigned index)
+{
+    const struct mem_range *range = mem_extra_at(kvm_vm_of(hv)->config.mem, index);
+    struct kvm_userspace_memory_region region = {
+        .slot = MEM_RANGE_MAX + index, /* behind those of RAM; length 0 removes it */
+        .flags = range->is_read_only ? KVM_MEM_READONLY : 0,
+        .guest_phys_addr = range->gpa.v,
+        .memory_size = range->len,
+        .userspace_addr = (uintptr_t)range->host,
+    };
+
+    return kvm_ioctl_ptr(kvm_vm_of(hv)->fd, KVM_SET_USER_MEMORY_REGION, &region);
+}
+
 /* Lines go to the I/O APIC and nowhere else.  KVM's in-kernel chips bring a pair of 8259s too, and
  * by default a line reaches both: no guest of ours is told of the 8259s, so nobody would mask them.
  */
@@ -251,6 +265,7 @@ const struct hv_ops hv_kvm_ops = {
     .vm_go = kvm_vm_go,
     .dirty_sync = kvm_dirty_sync,
     .dirty_restart = kvm_dirty_restart,
+    .extra_changed = kvm_extra_changed,
     .vcpu_why = kvm_vcpu_why,
     .vcpu_counters = kvm_vcpu_counters,
     .irq_set = kvm_irq_set,

@@ -222,6 +222,18 @@ static void soft_dirty_restart(struct hv_vm *hv)
     }
 }
 
+static int soft_extra_changed(struct hv_vm *hv, unsigned index)
+{
+    struct soft_vm *vm = soft_vm_of(hv);
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (vm->vcpu[i]) {
+            mmu_extra_changed(&vm->vcpu[i]->cpu, index);
+        }
+    }
+    return 0;
+}
+
 const struct hv_ops hv_soft_ops = {
     .name = "soft",
     .vcpu_max = VCPU_MAX,
@@ -240,6 +252,7 @@ const struct hv_ops hv_soft_ops = {
     .vm_go = soft_vm_go,
     .dirty_sync = soft_dirty_sync,
     .dirty_restart = soft_dirty_restart,
+    .extra_changed = soft_extra_changed,
     .vcpu_why = soft_vcpu_why,
     .vcpu_counters = soft_vcpu_counters,
     .irq_set = soft_irq_set,

@@ -122,6 +122,7 @@ struct tlb_marks {
 };
 
 #define MMU_RAM_MAX     4u
+#define MMU_EXTRA_MAX   32u
 #define MMU_CHUNK_BYTES (UINT64_C(2) << 20)
 #define MMU_CHUNK_MAX   65536u /* chunks that are populated ahead: the first 128 GiB */
 #define MMU_HUGE_MAX    8u
@@ -142,6 +143,12 @@ struct mmu_state {
         uint64_t gpa, len;
         uint8_t *host;
     } ram[MMU_RAM_MAX];
+    unsigned extra_end; /* none is in use from this one on */
+    struct {
+        uint64_t gpa, len;
+        uint8_t *host;
+        bool is_fixed;
+    } extra[MMU_EXTRA_MAX]; /* as in mem */
     uint64_t populated[MMU_CHUNK_MAX / 64];
 };
 

@@ -126,7 +126,9 @@ void code_cache_flush_page(struct vcpu *v, uint64_t la);
 
 /* --- flushes --- */
 void mmu_init(struct vcpu *v);
-void mmu_flush_all(struct vcpu *v);               /* global pages too */
+void mmu_flush_all(struct vcpu *v); /* global pages too */
+/* The extra range `index` of mem came or went. */
+void mmu_extra_changed(struct vcpu *v, unsigned index);
 void mmu_flush_non_global(struct vcpu *v);        /* CR3 write */
 void mmu_flush_page(struct vcpu *v, uint64_t la); /* INVLPG; a large page goes whole */
 /* CR0.WP, CR0.PG, CR4.{PAE,PGE,SMEP,SMAP}, EFER.NXE or CPL changed as described; called by cpu/. */

@@ -29,7 +29,10 @@ bool mmu_walk_debug(struct vcpu *v, uint64_t la, uint64_t *ret_gpa);
 
 /* Host address of `len` bytes of RAM at gpa, NULL if not RAM. */
 uint8_t *mmu_ram(const struct vcpu *v, uint64_t gpa, uint64_t len);
-/* The other way; the pointer came from mmu_ram(). */
+/* The same for an access by the guest to what may also be an extra range of mem; is_fixed: it is
+ * one that cannot be written. */
+uint8_t *mmu_memory(const struct vcpu *v, uint64_t gpa, uint64_t len, bool *ret_is_fixed);
+/* The other way; the pointer came from one of them. */
 uint64_t mmu_ram_gpa(const struct vcpu *v, const uint8_t *host);
 /* Before the first use of a page: let the host bring in its whole chunk. */
 void mmu_populate(struct vcpu *v, uint64_t gpa);

@@ -696,3 +696,67 @@ TEST(mmu, fuzzed_accesses_agree_with_a_plain_walk)
     }
     soft_vm_fini(&vm);
 }
+
+static uint8_t g_extra[8192] __attribute__((aligned(4096)));
+
+#define EXTRA UINT64_C(0x8000000000)
+
+TEST(mmu, extra_ranges_are_memory_that_may_be_fixed_and_goes_again)
+{
+    struct soft_vm vm;
+    struct mem_range range = {.gpa = GPA(EXTRA), .len = 4096, .host = g_extra};
+    unsigned index = 0;
+    gpa_t page;
+
+    start(&vm);
+    (void)soft_vm_map(&vm, LA, EXTRA, PTE_RW);
+    (void)soft_vm_map(&vm, LA + 4096, EXTRA + 4096, PTE_RW);
+    vm.mmio_answer = 0x55;
+    CHECK_INT(mmu_read8(vm.v, LA), 0x55); /* nothing there yet */
+    CHECK_INT(mem_extra_add(vm.mem, &range, &index, NULL), 0);
+    mmu_extra_changed(vm.v, index);
+    range = (struct mem_range){
+        .gpa = GPA(EXTRA + 4096), .len = 4096, .host = g_extra + 4096, .is_read_only = true};
+    CHECK_INT(mem_extra_add(vm.mem, &range, &index, NULL), 0);
+    mmu_extra_changed(vm.v, index);
+
+    mmu_write32(vm.v, LA + 8, 0x11223344);
+    CHECK_INT(g_extra[8], 0x44);
+    CHECK(mmu_hit(vm.v, TLB_WRITE, LA + 8, 4) == g_extra + 8);
+    CHECK(mmu_fetch_page(vm.v, LA, &page) == g_extra);
+    CHECK_INT(page.v, EXTRA);
+    mmu_code_page_add(vm.v, GPA(EXTRA));
+    CHECK(mmu_hit(vm.v, TLB_WRITE, LA + 8, 4) == NULL);
+    mmu_write8(vm.v, LA + 9, 1);
+    CHECK_INT(g_cache.gpa, EXTRA + 9);
+
+    vm.mmio.count = 0;
+    g_extra[4096] = 7;
+    CHECK_INT(mmu_read8(vm.v, LA + 4096), 7);
+    mmu_write8(vm.v, LA + 4096, 9);
+    CHECK_INT(g_extra[4096], 7);
+    CHECK_INT(vm.mmio.count, 1);
+    CHECK(mmu_hit(vm.v, TLB_WRITE, LA + 4096, 1) == NULL);
+    CHECK(mmu_ptr_write(vm.v, LA + 4096, 4) == NULL);
+
+    mem_extra_remove(vm.mem, index);
+    mmu_extra_changed(vm.v, index);
+    CHECK_INT(mmu_read8(vm.v, LA + 4096), 0x55);
+    soft_vm_fini(&vm);
+}
+
+TEST(mmu, page_tables_are_not_read_from_an_extra_range)
+{
+    struct soft_vm vm;
+    struct mem_range range = {.gpa = GPA(EXTRA), .len = 8192, .host = g_extra};
+    unsigned index = 0;
+
+    start(&vm);
+    memset(g_extra, 0, sizeof(g_extra));
+    CHECK_INT(mem_extra_add(vm.mem, &range, &index, NULL), 0);
+    mmu_extra_changed(vm.v, index);
+    soft_vm_poke(&vm, soft_vm_entry(&vm, LA, 21), EXTRA | PTE_P | PTE_RW | PTE_US);
+    CHECK_INT(probe(&vm, TLB_READ, 0, LA), PFEC_P | PFEC_RSVD);
+    CHECK_INT(g_extra[0], 0);
+    soft_vm_fini(&vm);
+}

@@ -19,6 +19,37 @@ uint8_t *mmu_ram(const struct vcpu *v, uint64_t gpa, uint64_t len)
     return NULL;
 }
 
+uint8_t *mmu_memory(const struct vcpu *v, uint64_t gpa, uint64_t len, bool *ret_is_fixed)
+{
+    uint8_t *host = mmu_ram(v, gpa, len);
+
+    *ret_is_fixed = false;
+    for (unsigned i = 0; !host && i < v->mmu.extra_end; i++) {
+        uint64_t offset = gpa - v->mmu.extra[i].gpa;
+
+        if (gpa >= v->mmu.extra[i].gpa && range_within(offset, len, v->mmu.extra[i].len)) {
+            *ret_is_fixed = v->mmu.extra[i].is_fixed;
+            host = v->mmu.extra[i].host + offset;
+        }
+    }
+    return host;
+}
+
+void mmu_extra_changed(struct vcpu *v, unsigned index)
+{
+    const struct mem_range *r = mem_extra_at(v->mem, index);
+
+    _Static_assert(MMU_EXTRA_MAX == MEM_EXTRA_MAX, "one for each");
+    v->mmu.extra[index].gpa = r->gpa.v;
+    v->mmu.extra[index].len = r->len;
+    v->mmu.extra[index].host = r->host;
+    v->mmu.extra[index].is_fixed = r->is_read_only;
+    if (v->mmu.extra_end <= index) {
+        v->mmu.extra_end = index + 1;
+    }
+    mmu_flush_all(v);
+}
+
 uint64_t mmu_ram_gpa(const struct vcpu *v, const uint8_t *host)
 {
     for (unsigned i = 0; i < v->mmu.ram_count; i++) {
@@ -26,6 +57,13 @@ uint64_t mmu_ram_gpa(const struct vcpu *v, const uint8_t *host)
 
         if (offset < v->mmu.ram[i].len) {
             return v->mmu.ram[i].gpa + offset;
+        }
+    }
+    for (unsigned i = 0; i < v->mmu.extra_end; i++) {
+        uintptr_t offset = (uintptr_t)host - (uintptr_t)v->mmu.extra[i].host;
+
+        if (offset < v->mmu.extra[i].len) {
+            return v->mmu.extra[i].gpa + offset;
         }
     }
     return 0;

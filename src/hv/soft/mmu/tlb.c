@@ -275,7 +275,7 @@ static void fill(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uin
 }
 
 static void fill_allowed(struct vcpu *v, const struct mmu_ask *ask, const uint8_t *host_page,
-                         const struct mmu_walk *walk, bool is_code)
+                         const struct mmu_walk *walk, bool is_watched)
 {
     bool can_write;
 
@@ -293,7 +293,7 @@ static void fill_allowed(struct vcpu *v, const struct mmu_ask *ask, const uint8_
     }
     can_write = walk->writable || (ask->priv == TLB_SUPERVISOR && !(v->cr0 & CR0_WP));
     fill(v, ask->priv, TLB_READ, ask->la, host_page, walk);
-    if (can_write && walk->dirty && !is_code) {
+    if (can_write && walk->dirty && !is_watched) {
         fill(v, ask->priv, TLB_WRITE, ask->la, host_page, walk);
     }
 }
@@ -306,6 +306,7 @@ bool mmu_try_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page 
     struct mmu_walk walk;
     uint8_t *host;
     bool is_code;
+    bool is_fixed;
 
     if (ask->la - e->page < 4096) {
         host = (uint8_t *)(uintptr_t)e->host + offset; /* NOLINT(performance-no-int-to-ptr) */
@@ -317,8 +318,8 @@ bool mmu_try_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page 
         *ret_error = walk.error;
         return false;
     }
-    host = mmu_ram(v, walk.gpa, 4096);
-    if (!host) {
+    host = mmu_memory(v, walk.gpa, 4096, &is_fixed);
+    if (!host || (is_fixed && ask->access == TLB_WRITE)) {
         *ret_page = (struct mmu_page){.gpa = walk.gpa + offset};
         return true;
     }
@@ -327,7 +328,7 @@ bool mmu_try_resolve(struct vcpu *v, const struct mmu_ask *ask, struct mmu_page 
         mem_dirty_mark(v->mem, GPA(walk.gpa), 4096);
     }
     is_code = mem_page_is_flagged(v->mem, GPA(walk.gpa));
-    fill_allowed(v, ask, host, &walk, is_code);
+    fill_allowed(v, ask, host, &walk, is_code || is_fixed);
     *ret_page =
         (struct mmu_page){.gpa = walk.gpa + offset, .host = host + offset, .is_code = is_code};
     return true;
@@ -371,7 +372,8 @@ static bool drop_writers(struct vcpu *v, const uint8_t *host_page)
 
 void mmu_code_page_add(struct vcpu *v, gpa_t page)
 {
-    const uint8_t *host = mmu_ram(v, page.v & ~UINT64_C(0xfff), 4096);
+    bool is_fixed;
+    const uint8_t *host = mmu_memory(v, page.v & ~UINT64_C(0xfff), 4096, &is_fixed);
 
     if (host) {
         mem_page_flag(v->mem, page, true);
@@ -381,7 +383,8 @@ void mmu_code_page_add(struct vcpu *v, gpa_t page)
 
 bool mmu_code_page_drop_writers(struct vcpu *v, gpa_t page)
 {
-    const uint8_t *host = mmu_ram(v, page.v & ~UINT64_C(0xfff), 4096);
+    bool is_fixed;
+    const uint8_t *host = mmu_memory(v, page.v & ~UINT64_C(0xfff), 4096, &is_fixed);
 
     return host && drop_writers(v, host);
 }
