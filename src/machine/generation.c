@@ -99,6 +99,7 @@ int machine_renew_generation(struct machine *m, struct err *err)
     clock->vm_generation_counter++;
     atomic_thread_fence(memory_order_release);
     clock->seq_count = seq + 1;
+    mem_note_write(m->mem, GPA(BOOT_VMCLOCK), sizeof(*clock));
     irq_pulse(&id_irq);
     irq_pulse(&clock_irq);
     return 0;

@@ -18,6 +18,7 @@
 #include "dev/pci/pci.h"
 #include "dev/virtio/virtio.h"
 #include "hv/hv_state.h"
+#include "machine/generation.h"
 #include "machine/machine_int.h"
 #include "state/state.h"
 #include "x86/msr.h"
@@ -340,5 +341,8 @@ int machine_load(struct machine *m, struct state_file *file, bool advance_clock,
     if (r == 0) {
         r = each_device(m, file, load_device, err);
     }
-    return r < 0 ? r : pci_sections(m, file, true, err);
+    if (r == 0) {
+        r = pci_sections(m, file, true, err);
+    }
+    return r == 0 && m->generation_irq ? machine_renew_generation(m, err) : r;
 }

@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -108,3 +111,298 @@ def test_a_loaded_machine_refuses_what_comes_before_a_start(new_vm, guest):
     refused(vm.put("/machine-config", {"vcpu_count": 1, "mem_size_mib": 64}), STARTED)
     refused(vm.put("/snapshot/load", load_body(paths)), STARTED)
     refused(vm.put("/actions", {"action_type": "InstanceStart"}), STARTED)
+
+
+# --- diff snapshots ---
+
+
+def write_in_guest(vm, mib, byte="x"):
+    vm.sh(f"tr '\\0' {byte} </dev/zero | dd of=/tmp/data bs=1M count={mib} iflag=fullblock 2>/dev/null")
+
+
+def used_bytes(path):
+    return os.stat(path).st_blocks * 512
+
+
+@pytest.mark.parametrize("tracked", [True, False], ids=["tracked", "untracked"])
+def test_the_first_diff_is_complete_and_the_next_is_small(new_vm, tracked):
+    vm = new_vm()
+    vm.configure()
+    ok(vm.patch("/machine-config", {"track_dirty_pages": tracked}))
+    vm.start()
+    vm.ready()
+    pause(vm)
+    first = create(vm, "first", "Diff")
+    # Restores from it read the same memory as from a full one taken at the same moment.
+    full = create(vm, "full")
+    assert same_content(first[1], full[1])
+    resume(vm)
+    write_in_guest(vm, 4)
+    pause(vm)
+    second = create(vm, "second", "Diff")
+    assert os.path.getsize(second[1]) == 128 << 20
+    if tracked:
+        assert 4 << 20 <= used_bytes(second[1]) < 32 << 20
+    merge(second[1], full[1])
+    vm.kill()
+    vm = restore(new_vm, (second[0], full[1]))
+    assert vm.sh("tr -d x </tmp/data | wc -c; wc -c </tmp/data").split() == ["0", str(4 << 20)]
+    assert vm.reboot() == 0
+
+
+def same_content(a, b):
+    with open(a, "rb") as x, open(b, "rb") as y:
+        while True:
+            one, two = x.read(1 << 20), y.read(1 << 20)
+            if one != two:
+                return False
+            if not one:
+                return True
+
+
+def merge(diff, base):
+    """What is data in the sparse file goes over the base."""
+    with open(diff, "rb") as x, open(base, "r+b") as y:
+        end = os.fstat(x.fileno()).st_size
+        at = 0
+        while at < end:
+            try:
+                at = os.lseek(x.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            hole = os.lseek(x.fileno(), at, os.SEEK_HOLE)
+            while at < hole:
+                part = os.pread(x.fileno(), min(1 << 20, hole - at), at)
+                os.pwrite(y.fileno(), part, at)
+                at += len(part)
+
+
+def test_a_diff_over_its_base_and_over_the_own_file(new_vm, guest):
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    vm = restore(new_vm, paths, track_dirty_pages=True)
+    for turn in range(3):
+        vm.sh(f"echo turn {turn} >>/tmp/turns")
+        pause(vm)
+        # into the very files that this machine comes from
+        body = {"snapshot_path": paths[0], "mem_file_path": paths[1], "snapshot_type": "Diff" if turn else "Full"}
+        ok(vm.put("/snapshot/create", body))
+        resume(vm)
+        assert vm.sh("wc -l </tmp/turns").strip() == str(turn + 1)
+        vm.sh("md5sum /bin/busybox >/dev/null; dd if=/dev/urandom of=/tmp/noise bs=1M count=4 2>/dev/null")
+    vm.kill()
+    vm = restore(new_vm, paths)
+    assert vm.sh("cat /tmp/turns") == "turn 0\nturn 1\nturn 2\n"
+
+
+def test_clones_of_one_snapshot_live_apart(new_vm, guest):
+    guest.sh("mount -o remount,ro / || true")
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    one, two = restore(new_vm, paths), restore(new_vm, paths)
+    one.sh("echo one >/tmp/who")
+    two.sh("echo two >/tmp/who")
+    assert one.sh("cat /tmp/who") + two.sh("cat /tmp/who") == "one\ntwo\n"
+
+
+# --- userfaultfd ---
+
+
+class Handler:
+    """Serves the pages of a memory file to whoever connects: in a process of its own, as a real one would be."""
+
+    def __init__(self, folder, memory):
+        self.path = str(folder / "uffd.sock")
+        self.process = subprocess.Popen(
+            [sys.executable, str(pathlib.Path(__file__).parent / "uffd_handler.py"), self.path, memory],
+            stdout=subprocess.PIPE, text=True,
+        )
+        assert self.process.stdout.readline() == "listening\n"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def new_handler(folder):
+    made = []
+
+    def make(memory):
+        made.append(Handler(folder, memory))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.kill()
+
+
+def uffd_body(paths, socket, **more):
+    return {"snapshot_path": paths[0], "mem_backend": {"backend_type": "Uffd", "backend_path": socket}, **more}
+
+
+UFFD_FAILED = (
+    "Load snapshot error: Failed to restore from snapshot: Failed to load guest memory: Error creating guest memory "
+    "from uffd: Failed to connect to UDS Unix stream: "
+)
+
+
+def test_pages_come_from_a_handler(new_vm, guest, new_handler):
+    guest.sh("echo kept >/tmp/file")
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    handler = new_handler(paths[1])
+    vm = new_vm()
+    ok(vm.put("/snapshot/load", uffd_body(paths, handler.path, resume_vm=True)))
+    assert vm.sh("cat /tmp/file") == "kept\n"
+    # the handler's end freezes the guest, and nothing takes its place
+    handler.kill()
+    seen = vm.console()
+    vm.type("find / -type f 2>/dev/null | xargs md5sum >/dev/null; echo ALIVE\n")
+    time.sleep(2)
+    assert "ALIVE\n" not in vm.console()[len(seen):].replace("\r", "")
+
+
+def test_a_handler_that_is_not_there(new_vm, guest, folder):
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    vm = new_vm()
+    refused(vm.put("/snapshot/load", uffd_body(paths, str(folder / "no.sock"))),
+            UFFD_FAILED + "No such file or directory (os error 2)")
+    assert vm.wait(20) == 1
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(folder / "dead.sock"))
+    vm = new_vm()
+    refused(vm.put("/snapshot/load", uffd_body(paths, str(folder / "dead.sock"))),
+            UFFD_FAILED + "Connection refused (os error 111)")
+    assert vm.wait(20) == 1
+
+
+# --- what is refused ---
+
+LOAD_FAILED = "Load snapshot error: Failed to restore from snapshot: "
+FROM_FILE = LOAD_FAILED + "Failed to get snapshot state from file: "
+
+
+def load_fails(new_vm, body, text):
+    vm = new_vm()
+    answer = vm.put("/snapshot/load", body)
+    assert answer.status_code == 400
+    assert answer.json()["fault_message"].startswith(text), answer.text
+    assert vm.wait(20) == 1
+    return answer.json()["fault_message"]
+
+
+def test_bad_snapshot_files(new_vm, guest, folder):
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    data = pathlib.Path(paths[0]).read_bytes()
+    bad = str(folder / "bad")
+    read = FROM_FILE + "Failed to load snapshot state from file: "
+
+    def check(content, text):
+        pathlib.Path(bad).write_bytes(content)
+        return load_fails(new_vm, load_body((bad, paths[1])), text)
+
+    load_fails(new_vm, load_body((str(folder / "no"), paths[1])),
+               FROM_FILE + "Failed to open snapshot file: No such file or directory (os error 2)")
+    check(b"", read + "IO Error: File too short to contain CRC")
+    check(data[:-1], read + "An error occurred during bitcode serialization: section 'vcpu.0'")
+    check(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], read + "CRC64 validation failed")
+    check(b"\1" + data[1:], read + "Magic value does not match arch: 0x")
+    check(data[:8] + b"\x63" + data[9:], read + "Invalid data version: 99.0.0")
+    check(data + bytes(10_000_000), read + "Snapshot size exceeds limit of 10000000 bytes")
+    load_fails(new_vm, load_body((paths[0], str(folder / "no"))),
+               LOAD_FAILED + "Failed to load guest memory: Error creating guest memory from file: Failed to load guest "
+               "memory: No such file or directory (os error 2)")
+    os.truncate(paths[1], 64 << 20)
+    load_fails(new_vm, load_body(paths), LOAD_FAILED + "Failed to load guest memory: ")
+
+
+def test_overrides_of_what_is_not_there(new_vm, guest):
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    load_fails(new_vm, load_body(paths, network_overrides=[{"iface_id": "x", "host_dev_name": "y"}]),
+               FROM_FILE + "Unknown Network Device.")
+    load_fails(new_vm, load_body(paths, vsock_override={"uds_path": "/tmp/x"}), FROM_FILE + "Unknown Vsock Device.")
+    load_fails(new_vm, load_body(paths, huge_pages="2M"),
+               LOAD_FAILED + "Failed to load guest memory: Error creating guest memory from file: Cannot restore "
+               "hugetlbfs backed snapshot by mapping the memory file. Please use uffd.")
+
+
+@pytest.mark.parametrize("path, body", [
+    ("/machine-config", {"vcpu_count": 1, "mem_size_mib": 128}),
+    ("/machine-config", {"vcpu_count": 99, "mem_size_mib": 128}),
+    ("/drives/x", {"drive_id": "x", "path_on_host": "/nonexistent", "is_root_device": False}),
+    ("/boot-source", {"kernel_image_path": "/nonexistent"}),
+])
+def test_nothing_is_loaded_into_a_configured_vm(vm, path, body):
+    vm.put(path, body)
+    refused(vm.put("/snapshot/load", load_body(("/nonexistent", "/nonexistent"))),
+            "Load snapshot error: Loading a microVM snapshot not allowed after configuring boot-specific resources.")
+    assert state_of(vm) == "Not started"
+
+
+def test_a_missing_drive_ends_a_load(new_vm, guest):
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    (guest.folder / "root.ext4").unlink()
+    text = load_fails(new_vm, load_body(paths), LOAD_FAILED + "Failed to build microVM from snapshot: ")
+    assert "Virtio backend error: Error manipulating the backing file: No such file or directory (os error 2)" in text
+
+
+# --- failures of create ---
+
+
+@pytest.mark.parametrize("kind", ["Full", "Diff"])
+def test_a_full_disk_loses_nothing(new_vm, folder, kind):
+    vm = new_vm()
+    vm.configure()
+    ok(vm.patch("/machine-config", {"track_dirty_pages": True}))
+    vm.start()
+    vm.ready()
+    pause(vm)
+    base = create(vm)
+    resume(vm)
+    write_in_guest(vm, 24)
+    small = folder / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small], check=True)
+    try:
+        (small / "state").write_bytes(b"old state")
+        pause(vm)
+        body = {"snapshot_path": str(small / "state"), "mem_file_path": str(small / "mem"), "snapshot_type": kind}
+        answer = vm.put("/snapshot/create", body)
+        refused_with(answer, "Create snapshot error: Cannot write memory file: ")
+        refused_with(answer, "No space left on device (os error 28)")
+        assert (small / "state").read_bytes() == b"old state" and not (small / "mem").exists()
+    finally:
+        subprocess.run(["umount", small], check=True)
+    # the next one is complete
+    body = {"snapshot_path": base[0], "mem_file_path": base[1], "snapshot_type": "Diff"}
+    ok(vm.put("/snapshot/create", body))
+    resume(vm)
+    assert vm.sh("echo alive") == "alive\n"
+    vm.kill()
+    vm = restore(new_vm, base)
+    assert vm.sh("tr -d x </tmp/data | wc -c; wc -c </tmp/data").split() == ["0", str(24 << 20)]
+
+
+def test_files_that_may_not_be_written(new_vm, guest, folder):
+    (folder / "dir").mkdir()
+    pause(guest)
+    body = {"snapshot_path": str(folder / "dir"), "mem_file_path": str(folder / "mem")}
+    refused_with(guest.put("/snapshot/create", body), "Create snapshot error: Cannot perform open on the snapshot backing file: ")
+    body = {"snapshot_path": str(folder / "state"), "mem_file_path": str(folder / "dir")}
+    refused_with(guest.put("/snapshot/create", body), "Create snapshot error: Cannot perform open on the memory backing file: ")
+    assert not (folder / "state").exists() and not (folder / "mem").exists()
+    resume(guest)
+    assert guest.sh("echo alive") == "alive\n"
