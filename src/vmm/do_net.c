@@ -208,8 +208,9 @@ int start_plan_add_nets(struct microvm *vm, struct start_plan *plan, struct err 
         return err_set(err, -ENOMEM, "out of memory");
     }
     for (unsigned i = 0; i < count; i++) {
-        plan->nets[i] =
-            (struct config_net){.resource = &vm->resources.nets[i], .port = vm->net_ports[i]};
+        plan->nets[i] = (struct config_net){.resource = &vm->resources.nets[i],
+                                            .port = vm->net_ports[i],
+                                            .inner = vm->net_inners[i]};
     }
     plan->config.nets = plan->nets;
     plan->config.net_count = count;

@@ -1,11 +1,15 @@
-/* guest_tool.c — what busybox lacks in test guests: vsock streams, and single bytes of physical
- * memory.
+/* guest_tool.c — what busybox lacks in test guests: vsock streams, HTTP with any method and header,
+ * and single bytes of physical memory.
  *
  *     guest_tool vsock-echo PORT          echo every connection, several at once
  *     guest_tool vsock-send CID PORT      stdin to the peer, the peer to stdout, until both ended
+ *     guest_tool http ADDRESS             a request from stdin to port 80, the answer to stdout
+ *     guest_tool http-hold ADDRESS N      N connections; how many were accepted
+ *     guest_tool use MIB                  touch so much memory, print a line, wait for stdin's end
  *     guest_tool poke ADDRESS BYTE        store a byte at a physical address
  *     guest_tool cpuid LEAF SUBLEAF       the four registers, in hexadecimal
  */
+#include <arpa/inet.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -102,6 +106,78 @@ static int send_stdin(unsigned cid, unsigned port)
     return 0;
 }
 
+static int dial(const char *address)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80)};
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+    if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1 ||
+        connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0) {
+        return -1;
+    }
+    return fd;
+}
+
+/* The answer ends as its Content-Length says: the server keeps connections open. */
+static int http(const char *address)
+{
+    static char in[65536], out[1 << 20];
+    ssize_t len = 0, got = 0, n;
+    const char *body = NULL;
+    const char *field;
+    int fd = dial(address);
+
+    if (fd < 0) {
+        return fail("connect");
+    }
+    while ((n = read(0, in + len, sizeof(in) - (size_t)len)) > 0) {
+        len += n;
+    }
+    if (write_all(fd, in, len) < 0) {
+        return fail("write");
+    }
+    while ((n = read(fd, out + got, sizeof(out) - 1 - (size_t)got)) > 0) {
+        got += n;
+        out[got] = 0;
+        body = strstr(out, "\r\n\r\n");
+        field = strstr(out, "Content-Length: ");
+        if (body && (!field || got - (body + 4 - out) >= strtol(field + 16, NULL, 10))) {
+            return write_all(1, out, got);
+        }
+    }
+    return fail("answer");
+}
+
+static int http_hold(const char *address, unsigned count)
+{
+    unsigned accepted = 0;
+
+    for (unsigned i = 0; i < count; i++) {
+        accepted += dial(address) >= 0;
+    }
+    (void)printf("%u\n", accepted);
+    return 0;
+}
+
+static int use(unsigned long mib)
+{
+    size_t bytes = mib << 20;
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char c;
+
+    if (memory == MAP_FAILED) {
+        return fail("mmap");
+    }
+    for (size_t i = 0; i < bytes; i += 4096) {
+        memory[i] = (char)(i >> 12 | 1);
+    }
+    (void)printf("touched\n");
+    (void)fflush(stdout);
+    while (read(0, &c, 1) > 0) {
+    }
+    return 0;
+}
+
 static int poke(unsigned long long address, unsigned value)
 {
     int fd = open("/dev/mem", O_RDWR | O_SYNC);
@@ -128,6 +204,15 @@ int main(int argc, char **argv)
     }
     if (strcmp(verb, "vsock-send") == 0 && argc > 3) {
         return send_stdin((unsigned)strtoul(argv[2], NULL, 0), (unsigned)strtoul(argv[3], NULL, 0));
+    }
+    if (strcmp(verb, "http") == 0) {
+        return http(argv[2]);
+    }
+    if (strcmp(verb, "http-hold") == 0 && argc > 3) {
+        return http_hold(argv[2], (unsigned)strtoul(argv[3], NULL, 0));
+    }
+    if (strcmp(verb, "use") == 0) {
+        return use(strtoul(argv[2], NULL, 0));
     }
     if (strcmp(verb, "poke") == 0 && argc > 3) {
         return poke(strtoull(argv[2], NULL, 0), (unsigned)strtoul(argv[3], NULL, 0));
