@@ -2,8 +2,8 @@
  *
  * A backend (hv/kvm, hv/soft) answers with one constant `struct hv_ops`; nothing above this header
  * names a backend, save machine/backend.c, which chooses one.  A backend brings CPUs with their
- * local APICs, one I/O APIC with 24 lines at 0xfec00000, CPUID and MSRs for Linux guests,
- * kvm-clock.
+ * local APICs, one I/O APIC with 24 lines at 0xfec00000, CPUID (hv/cpuid.h) and MSRs for Linux
+ * guests, kvm-clock.
  *
  * Life: vm_new -> vcpu_new for each index -> vcpu_set for index 0 -> one thread per vCPU loops in
  * vcpu_run -> threads joined -> vcpu_free -> vm_free.  Index 0 is the boot processor; the others
@@ -26,6 +26,7 @@
 #include "hv/vm_state.h"
 #include "mem/addr.h"
 
+struct cpu_template;
 struct mem_map;
 struct hv_vm;   /* each backend's struct starts with one, below */
 struct hv_vcpu; /* likewise */
@@ -63,6 +64,9 @@ struct hv_config {
     unsigned vcpu_count;            /* 1 to HV_VCPU_MAX */
     const struct hv_client *client; /* outlives the VM */
     bool count_all;                 /* count also what slows the guest down; see vcpu_counters */
+    bool has_smt;                   /* two threads per core, unless there is one vCPU */
+    const struct cpu_template
+        *cpu_template; /* changes to CPUID and MSRs; NULL: none.  Outlives the VM */
 };
 
 /* A number about a vCPU, for people: a backend names what it counts, and nobody else knows these

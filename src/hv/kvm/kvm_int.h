@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "hv/cpuid.h"
 #include "hv/hv.h"
 
 struct kvm_vm {
@@ -12,8 +13,8 @@ struct kvm_vm {
     struct hv_config config;
     int dev_fd; /* /dev/kvm */
     int fd;
-    int run_bytes;            /* size of the shared struct kvm_run */
-    struct kvm_cpuid2 *cpuid; /* what KVM supports, for all vCPUs to start from */
+    int run_bytes;         /* size of the shared struct kvm_run */
+    struct hv_cpuid cpuid; /* for all vCPUs to start from */
     pthread_mutex_t pulse_lock;
     int first_vcpu_fd; /* to ask KVM about vCPUs; not owned */
     uint32_t tsc_khz;  /* what vcpu_set is to make of each vCPU's TSC; 0: leave it */
@@ -57,8 +58,8 @@ static inline struct kvm_vcpu *kvm_vcpu_of(struct hv_vcpu *vcpu)
 int kvm_ioctl(int fd, unsigned long request, unsigned long arg);
 #define kvm_ioctl_ptr(fd, request, ptr) kvm_ioctl(fd, request, (unsigned long)(ptr))
 
-/* cpuid.c: the leaves of vCPU `index`. */
-int kvm_cpuid_supported(int dev_fd, struct kvm_cpuid2 **ret_cpuid, struct err *err);
+/* cpuid.c: the leaves of the VM, and of a vCPU. */
+int kvm_cpuid_init(struct kvm_vm *vm, struct err *err);
 int kvm_cpuid_set(struct kvm_vcpu *vcpu, struct err *err);
 
 /* vcpu.c */
@@ -84,6 +85,8 @@ int kvm_dirty_sync(struct hv_vm *hv);
 void kvm_dirty_restart(struct hv_vm *hv);
 /* MSRs that firmware would have set. */
 int kvm_boot_msrs(struct kvm_vcpu *vcpu);
+/* Those that the CPU template changes. */
+int kvm_template_msrs(struct kvm_vcpu *vcpu, struct err *err);
 
 /* irq.c */
 int kvm_irq_set(struct hv_vm *hv, unsigned line, bool level);

@@ -99,6 +99,25 @@ int kvm_boot_msrs(struct kvm_vcpu *vcpu)
     return r;
 }
 
+int kvm_template_msrs(struct kvm_vcpu *vcpu, struct err *err)
+{
+    const struct cpu_template *template = vcpu->vm->config.cpu_template;
+
+    for (size_t i = 0; template && i < template->msr_count; i++) {
+        const struct cpu_template_msr *change = &template->msrs[i];
+        uint64_t value;
+        int r = get_msr(vcpu, change->index, &value);
+
+        if (r == 0) {
+            r = set_msr(vcpu, change->index, (value & ~change->mask) | change->value);
+        }
+        if (r < 0) {
+            return err_set(err, -ENOTSUP, CPU_TEMPLATE_NO_MSR, change->index);
+        }
+    }
+    return 0;
+}
+
 /* --- segments --- */
 
 static struct cpu_segment segment_in(const struct kvm_segment *from)

@@ -81,7 +81,8 @@ static int set_up(struct kvm_vcpu *vcpu, struct err *err)
     if (r == 0) {
         r = set_lint(vcpu);
     }
-    return r < 0 ? err_set(err, r, "KVM: initial state: %s", strerror(-r)) : 0;
+    return r < 0 ? err_set(err, r, "KVM: initial state: %s", strerror(-r))
+                 : kvm_template_msrs(vcpu, err);
 }
 
 int kvm_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu, struct err *err)

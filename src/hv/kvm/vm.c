@@ -66,7 +66,18 @@ static int check_module(struct err *err)
     return 0;
 }
 
-static int check_dev(int fd, struct err *err)
+/* `template` may take one from the list, or add to it. */
+static bool is_needed(int cap, const struct cpu_template *template)
+{
+    for (size_t i = 0; template && i < template->cap_count; i++) {
+        if (template->caps[i].is_removed && template->caps[i].number == (uint32_t)cap) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int check_dev(int fd, const struct cpu_template *template, struct err *err)
 {
     static const struct {
         int cap;
@@ -97,9 +108,17 @@ static int check_dev(int fd, struct err *err)
                        KVM_API_VERSION);
     }
     for (size_t i = 0; i < ARRAY_LEN(needed); i++) {
-        if (kvm_ioctl(fd, KVM_CHECK_EXTENSION, (unsigned long)needed[i].cap) <= 0) {
+        if (is_needed(needed[i].cap, template) &&
+            kvm_ioctl(fd, KVM_CHECK_EXTENSION, (unsigned long)needed[i].cap) <= 0) {
             return err_set(err, -ENOTSUP, "/dev/kvm lacks %s: this host's kernel is too old",
                            needed[i].name);
+        }
+    }
+    for (size_t i = 0; template && i < template->cap_count; i++) {
+        if (!template->caps[i].is_removed &&
+            kvm_ioctl(fd, KVM_CHECK_EXTENSION, template->caps[i].number) <= 0) {
+            return err_set(err, -ENOTSUP, "Missing KVM capabilities: [%u]",
+                           template->caps[i].number);
         }
     }
     return 0;
@@ -109,7 +128,7 @@ static int kvm_probe(struct err *err)
 {
     AUTO_CLOSE int fd = open_dev(err);
 
-    return fd < 0 ? fd : check_dev(fd, err);
+    return fd < 0 ? fd : check_dev(fd, NULL, err);
 }
 
 static int add_memory(struct kvm_vm *vm, struct err *err)
@@ -181,7 +200,7 @@ static int set_up(struct kvm_vm *vm, struct err *err)
     if (vm->dev_fd < 0) {
         return vm->dev_fd;
     }
-    r = check_dev(vm->dev_fd, err);
+    r = check_dev(vm->dev_fd, vm->config.cpu_template, err);
     if (r < 0) {
         return r;
     }
@@ -203,7 +222,7 @@ static int set_up(struct kvm_vm *vm, struct err *err)
     if (r < 0 || vm->run_bytes < (int)sizeof(struct kvm_run)) {
         return err_set(err, r < 0 ? r : -EIO, "KVM: set up a VM: %s", strerror(r < 0 ? -r : EIO));
     }
-    r = kvm_cpuid_supported(vm->dev_fd, &vm->cpuid, err);
+    r = kvm_cpuid_init(vm, err);
     return r < 0 ? r : add_memory(vm, err);
 }
 
@@ -218,7 +237,6 @@ static void kvm_vm_free(struct hv_vm *hv)
         (void)close(vm->dev_fd);
     }
     (void)pthread_mutex_destroy(&vm->pulse_lock);
-    free(vm->cpuid);
     free(vm);
 }
 

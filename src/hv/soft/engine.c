@@ -5,8 +5,10 @@
 #include <sys/mman.h>
 
 #include "base/bits.h"
+#include "hv/cpuid.h"
 #include "hv/soft/cache/code.h"
 #include "hv/soft/cpu/cpuid.h"
+#include "hv/soft/cpu/msrs.h"
 #include "hv/soft/cpu/regs.h"
 #include "hv/soft/mmu/mmu.h"
 #include "hv/soft/ref/code_view.h"
@@ -61,6 +63,9 @@ static void soft_vm_free(struct hv_vm *hv)
 
 static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, struct err *err)
 {
+    const struct hv_cpuid_vm cpuid = {.vcpu_count = config->vcpu_count,
+                                      .has_smt = config->has_smt,
+                                      .template = config->cpu_template};
     struct soft_vm *vm;
     int r;
 
@@ -77,13 +82,11 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
     vm->client = config->client;
     vm->vcpu_count = config->vcpu_count;
     vm->count_runs = config->count_all;
+    vm->cpu_template = config->cpu_template;
     soft_doorbells_init(&vm->doorbells);
     r = intc_init(&vm->intc, write_guest, vm, err);
     if (r == 0) {
-        vm->cpuid = cpuid_model_new(config->vcpu_count, (uint32_t)(vm->intc.tsc.hz / 1000));
-        if (!vm->cpuid) {
-            r = err_set(err, -ENOMEM, "CPUID model");
-        }
+        r = cpuid_model_new(&cpuid, (uint32_t)(vm->intc.tsc.hz / 1000), &vm->cpuid, err);
     }
     if (r < 0) {
         soft_vm_free(&vm->hv);
@@ -120,6 +123,22 @@ static size_t code_limit(unsigned vcpu_count)
     size_t each = CODE_LIMIT_ALL / vcpu_count;
 
     return each > CODE_LIMIT_MAX ? CODE_LIMIT_MAX : each < CODE_LIMIT_MIN ? CODE_LIMIT_MIN : each;
+}
+
+/* MSRs that only answer are changed where they answer (cpu/msrs.c). */
+static int apply_template(struct vcpu *cpu, const struct cpu_template *template, struct err *err)
+{
+    for (size_t i = 0; template && i < template->msr_count; i++) {
+        const struct cpu_template_msr *change = &template->msrs[i];
+        unsigned effects;
+        uint64_t value;
+
+        if (!msr_read(cpu, change->index, &value)) {
+            return err_set(err, -ENOTSUP, CPU_TEMPLATE_NO_MSR, change->index);
+        }
+        (void)msr_write(cpu, change->index, (value & ~change->mask) | change->value, &effects);
+    }
+    return 0;
 }
 
 static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu,
@@ -159,7 +178,11 @@ static int soft_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_
         return err_set(err, r, "block cache of vCPU %u", index);
     }
     vcpu_reset(&s->cpu, false);
-    vm->vcpu[index] = s;
+    vm->vcpu[index] = s; /* soft_vm_free() frees it */
+    r = apply_template(&s->cpu, vm->cpu_template, err);
+    if (r < 0) {
+        return r;
+    }
     *ret_vcpu = &s->hv;
     return 0;
 }

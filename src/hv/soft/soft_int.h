@@ -22,6 +22,7 @@ struct soft_vm {
     unsigned vcpu_count;
     bool count_runs; /* of all its vCPUs */
     struct cpuid_model *cpuid;
+    const struct cpu_template *cpu_template; /* NULL: none */
     struct intc intc;
     struct soft_vcpu *vcpu[HV_VCPU_MAX];
     struct soft_doorbells doorbells;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "hv/cpuid.h"
 #include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/msrs.h"
@@ -15,12 +16,21 @@
 
 #define TSC_KHZ 2500000u
 
+static void start_with(struct soft_vm *vm, const struct cpu_template *template)
+{
+    struct hv_cpuid_vm shape = {.vcpu_count = 4, .template = template};
+    struct cpuid_model *model = NULL;
+    struct err err = {0};
+
+    soft_vm_init(vm);
+    CHECK_OK(cpuid_model_new(&shape, TSC_KHZ, &model, &err), &err);
+    vm->v->cpuid = model;
+    vcpu_reset(vm->v, false);
+}
+
 static void start(struct soft_vm *vm)
 {
-    soft_vm_init(vm);
-    vm->v->cpuid = cpuid_model_new(4, TSC_KHZ);
-    CHECK(vm->v->cpuid);
-    vcpu_reset(vm->v, false);
+    start_with(vm, NULL);
 }
 
 static void stop(struct soft_vm *vm)
@@ -393,6 +403,38 @@ TEST(cpu, cpuid_has_the_hypervisor_leaves_of_kvm)
     stop(&vm);
 }
 
+TEST(cpu, a_template_hides_features_with_their_state)
+{
+    static const struct cpu_template_reg regs[] = {
+        {0xd, 0, 1, CPUID_EAX, 0xe4, 0},    /* YMM, opmasks, ZMM */
+        {0x7, 0, 1, CPUID_EBX, 1 << 9, 0},  /* ERMS */
+        {0x1, 0, 0, CPUID_ECX, 0, 1 << 20}, /* SSE4.2, which is there */
+    };
+    static const struct cpu_template_msr msrs[] = {{MSR_AMD_DE_CFG, 2, 0},
+                                                   {MSR_PLATFORM_INFO, 0xff00, 0x1200}};
+    static const struct cpu_template template = {
+        .regs = regs, .reg_count = 3, .msrs = msrs, .msr_count = 2};
+    struct soft_vm vm;
+    uint64_t value = 0;
+    uint32_t r[4];
+
+    start_with(&vm, &template);
+    CHECK(!(cpuid_features(vm.v->cpuid) & CPU_NEEDS_AVX));
+    CHECK_INT(cpuid_xcr0_allowed(vm.v->cpuid) & ~UINT64_C(3), 0);
+    cpuid_query(vm.v, 0xd, 2, r);
+    CHECK_INT(r[0] | r[1] | r[2] | r[3], 0);
+    cpuid_query(vm.v, 7, 0, r);
+    CHECK_INT(r[1] & (1 << 9 | 1 << 5), 0);
+    if (cpuid_is_amd(vm.v->cpuid)) {
+        CHECK(msr_read(vm.v, MSR_AMD_DE_CFG, &value));
+        CHECK_INT(value, 0);
+    } else {
+        CHECK(msr_read(vm.v, MSR_PLATFORM_INFO, &value));
+        CHECK_INT(value, 0x1200);
+    }
+    stop(&vm);
+}
+
 TEST(cpu, cpuid_gives_each_vcpu_its_place)
 {
     struct soft_vm vm;
@@ -408,7 +450,7 @@ TEST(cpu, cpuid_gives_each_vcpu_its_place)
     CHECK_INT(r[2], 0x100);
     CHECK_INT(r[3], 3);
     cpuid_query(vm.v, 0xb, 1, r);
-    CHECK_INT(r[0], 2);
+    CHECK_INT(r[0], 5);
     CHECK_INT(r[1], 4);
     CHECK_INT(r[2], 0x201);
     cpuid_query(vm.v, 0xb, 2, r);

@@ -13,33 +13,27 @@
 #include "hv/soft/cpu/cpuid.h"
 
 #include <cpuid.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "hv/cpuid.h"
 #include "hv/soft/cpu/fpu.h"
 #include "hv/soft/cpu/xstate.h"
 #include "x86/cr.h"
 #include "x86/feature.h"
 
-#define LEAF_MAX 64
 #define HV_BASE  0x40000000u
 #define EXT_BASE 0x80000000u
 
-struct leaf {
-    uint32_t leaf, subleaf;
-    bool has_subleaf; /* else it answers for all */
-    uint32_t regs[4];
-};
-
 struct cpuid_model {
-    unsigned vcpu_count;
+    struct hv_cpuid_vm vm;
     bool is_amd;
     uint32_t max_basic, max_extended;
     struct xstate_layout xstate;
     uint64_t shown; /* cpuid_features() */
-    unsigned leaf_count;
-    struct leaf leaf[LEAF_MAX];
+    struct hv_cpuid table;
 };
 
 enum { EAX, EBX, ECX, EDX };
@@ -54,7 +48,6 @@ enum { EAX, EBX, ECX, EDX };
 #define F1_EDX                                                                                   \
     (BIT(0) | BIT(2) | BIT(3) | BIT(4) | BIT(5) | BIT(6) | BIT(8) | BIT(9) | BIT(11) | BIT(12) | \
      BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) | BIT(25) | BIT(26))
-#define F1_EDX_HTT BIT(28)
 /* Leaf 7: FSGSBASE BMI1 AVX2 BMI2 ERMS AVX512F AVX512DQ RDSEED ADX AVX512IFMA CLFLUSHOPT CLWB
  * AVX512CD SHA AVX512BW AVX512VL */
 #define F7_EBX                                                                            \
@@ -90,32 +83,16 @@ enum { EAX, EBX, ECX, EDX };
 
 #define EFER_AIBRSE (UINT64_C(1) << 21)
 
+/* The table has more room than this file fills. */
 static void add(struct cpuid_model *m, uint32_t leaf, int subleaf, const uint32_t regs[4])
 {
-    struct leaf *l = &m->leaf[m->leaf_count++];
-
-    l->leaf = leaf;
-    l->has_subleaf = subleaf >= 0;
-    l->subleaf = subleaf >= 0 ? (uint32_t)subleaf : 0;
-    memcpy(l->regs, regs, sizeof(l->regs));
+    (void)hv_cpuid_add(&m->table, leaf, subleaf, regs);
 }
 
 static void host(uint32_t leaf, uint32_t subleaf, uint32_t regs[4])
 {
     memset(regs, 0, 4 * sizeof(regs[0]));
     (void)__get_cpuid_count(leaf, subleaf, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]);
-}
-
-static const struct leaf *find(const struct cpuid_model *m, uint32_t leaf, uint32_t subleaf)
-{
-    for (unsigned i = 0; i < m->leaf_count; i++) {
-        const struct leaf *l = &m->leaf[i];
-
-        if (l->leaf == leaf && (!l->has_subleaf || l->subleaf == subleaf)) {
-            return l;
-        }
-    }
-    return NULL;
 }
 
 /* --- extensions, as sets --- */
@@ -139,17 +116,6 @@ static uint64_t host_xcr0(void)
     }
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low | (uint64_t)high << 32;
-}
-
-/* Bits that number `count` things. */
-static unsigned id_bits(unsigned count)
-{
-    unsigned bits = 0;
-
-    while ((1u << bits) < count) {
-        bits++;
-    }
-    return bits;
 }
 
 static void build_vendor(struct cpuid_model *m)
@@ -188,23 +154,21 @@ static void build_features(struct cpuid_model *m)
     uint32_t r[4];
 
     host(1, 0, r);
-    r[EBX] = (r[EBX] & 0xff00) | m->vcpu_count << 16; /* CLFLUSH size stays; id is per vCPU */
+    r[EBX] = 0;
     r[ECX] = (r[ECX] & (uint32_t)F1_ECX) | (uint32_t)F1_ECX_OWN;
     r[EDX] &= (uint32_t)F1_EDX;
-    if (m->vcpu_count > 1) {
-        r[EDX] |= (uint32_t)F1_EDX_HTT;
-    }
     add(m, 1, -1, r);
 
     build_features7(m);
 }
 
-static uint64_t find_features(const struct cpuid_model *m)
+static uint64_t find_features(struct cpuid_model *m)
 {
     uint64_t set = 0;
 
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
-        const struct leaf *l = find(m, features[i].leaf, features[i].subleaf);
+        const struct hv_cpuid_entry *l =
+            hv_cpuid_find(&m->table, features[i].leaf, features[i].subleaf);
 
         if (l && l->regs[features[i].reg] >> features[i].bit & 1) {
             set |= UINT64_C(1) << i;
@@ -218,10 +182,10 @@ static uint64_t find_features(const struct cpuid_model *m)
 static void drop_features(struct cpuid_model *m, uint64_t gone)
 {
     for (unsigned i = 0; i < CPU_FEATURE_COUNT; i++) {
-        const struct leaf *l = find(m, features[i].leaf, features[i].subleaf);
+        struct hv_cpuid_entry *l = hv_cpuid_find(&m->table, features[i].leaf, features[i].subleaf);
 
         if (l && gone >> i & 1) {
-            m->leaf[l - m->leaf].regs[features[i].reg] &= ~(1u << features[i].bit);
+            l->regs[features[i].reg] &= ~(1u << features[i].bit);
         }
     }
 }
@@ -275,7 +239,7 @@ static void build_xsave(struct cpuid_model *m)
     add(m, 0xd, 1, (uint32_t[4]){r[EAX] & (uint32_t)FD1_EAX});
 }
 
-/* Caches as the host's; those that its cores share are shared by all of ours. */
+/* Intel's caches; hv/cpuid.h says who shares them. */
 static void build_caches(struct cpuid_model *m)
 {
     uint32_t r[4];
@@ -286,24 +250,18 @@ static void build_caches(struct cpuid_model *m)
     host(2, 0, r);
     add(m, 2, -1, r);
     for (int i = 0; i < 4; i++) {
-        uint32_t shared;
-
         host(4, (uint32_t)i, r);
         if (!(r[EAX] & 31)) {
             break;
         }
-        shared = (r[EAX] >> 5 & 7) == 3 ? m->vcpu_count - 1 : 0; /* level 3 */
-        r[EAX] = (r[EAX] & 0x3fff) | shared << 14 | ((1u << id_bits(m->vcpu_count)) - 1) << 26;
         add(m, 4, i, r);
     }
 }
 
-/* One thread per core, all cores in one package. */
 static void build_topology(struct cpuid_model *m)
 {
-    add(m, 6, -1, (uint32_t[4]){4}); /* ARAT: the APIC timer never stops */
-    add(m, 0xb, 0, (uint32_t[4]){0, 1, 0x100, 0});
-    add(m, 0xb, 1, (uint32_t[4]){id_bits(m->vcpu_count), m->vcpu_count, 0x201, 0});
+    add(m, 6, -1, (uint32_t[4]){4});  /* ARAT: the APIC timer never stops */
+    add(m, 0xb, 0, (uint32_t[4]){0}); /* is shaped */
 }
 
 static void build_clocks(struct cpuid_model *m, uint32_t tsc_khz)
@@ -322,25 +280,8 @@ static void build_hypervisor(struct cpuid_model *m, uint32_t tsc_khz)
     memcpy(&r[EBX], "KVMKVMKVM\0\0\0", 12);
     add(m, HV_BASE, -1, r);
     add(m, HV_BASE + 1, -1,
-        (uint32_t[4]){(uint32_t)(KVM_FEATURES | (m->vcpu_count > 1 ? KVM_FEATURES_SMP : 0))});
+        (uint32_t[4]){(uint32_t)(KVM_FEATURES | (m->vm.vcpu_count > 1 ? KVM_FEATURES_SMP : 0))});
     add(m, HV_BASE + 0x10, -1, (uint32_t[4]){tsc_khz, CPUID_APIC_KHZ});
-}
-
-/* 8000_0006: AMD's level 3 may be described by leaf 8000_001D only, which is hidden (it belongs to
- * TOPOEXT).  Then its size goes where older CPUs have it, in units of 512 KiB. */
-static void fix_level3(struct cpuid_model *m, uint32_t regs[4])
-{
-    uint32_t r[4];
-    uint64_t bytes;
-
-    host(EXT_BASE + 0x1d, 3, r);
-    if (!m->is_amd || (regs[EDX] >> 12 & 15) != 9 || (r[EAX] >> 5 & 7) != 3) {
-        return;
-    }
-    bytes = ((r[EBX] & 0xfff) + UINT64_C(1)) * ((r[EBX] >> 12 & 0x3ff) + 1) * ((r[EBX] >> 22) + 1) *
-            (r[ECX] + UINT64_C(1));
-    regs[EDX] =
-        (uint32_t)(bytes >> 19 & 0x3fff) << 18 | 8u << 12 /* 16 ways */ | (regs[EDX] & 0xfff);
 }
 
 static void build_extended(struct cpuid_model *m)
@@ -362,16 +303,13 @@ static void build_extended(struct cpuid_model *m)
         host(EXT_BASE + 1, 0, r);
         r[EDX] = (r[EDX] & (uint32_t)(FE1_EDX | FE1_EDX_MMXEXT)) | (uint32_t)BIT(26) | common;
         r[ECX] &= (uint32_t)FE1_ECX;
-        if (m->vcpu_count > 1) {
+        if (m->vm.vcpu_count > 1) {
             r[ECX] |= (uint32_t)FE1_ECX_CMP_LEGACY;
         }
     }
     add(m, EXT_BASE + 1, -1, r);
     for (uint32_t i = 2; i <= 6; i++) { /* brand string, caches of AMD and level 2 of Intel */
         host(EXT_BASE + i, 0, r);
-        if (i == 6) {
-            fix_level3(m, r);
-        }
         add(m, EXT_BASE + i, -1, r);
     }
     add(m, EXT_BASE + 7, -1, (uint32_t[4]){[EDX] = (uint32_t)BIT(8)}); /* invariant TSC */
@@ -383,7 +321,6 @@ static void build_extended_amd(struct cpuid_model *m)
 
     if (m->is_amd) {
         r[EBX] = (uint32_t)FE8_EBX_AMD;
-        r[ECX] = (m->vcpu_count - 1) | id_bits(m->vcpu_count) << 12;
     }
     add(m, EXT_BASE + 8, -1, r);
     if (m->is_amd) {
@@ -392,14 +329,34 @@ static void build_extended_amd(struct cpuid_model *m)
     }
 }
 
-struct cpuid_model *cpuid_model_new(unsigned vcpu_count, uint32_t tsc_khz)
+/* What a template may have broken: no feature beyond what the engine has, none without its part of
+ * XCR0, and the leaf of XCR0 says what is allowed. */
+static void settle(struct cpuid_model *m, uint64_t supported)
 {
-    struct cpuid_model *m = calloc(1, sizeof(*m));
+    struct hv_cpuid_entry *l = hv_cpuid_find(&m->table, 0xd, 0);
+    uint64_t wanted = l ? l->regs[EAX] : 0;
+    uint64_t shown;
 
-    if (!m) {
-        return NULL;
+    drop_features(m, ~supported);
+    shown = find_features(m);
+    if ((wanted & XCR0_AVX512_ALL) != XCR0_AVX512_ALL || (shown & CPU_AVX512) != CPU_AVX512) {
+        m->xstate.mask &= ~(uint64_t)(XCR0_AVX512_ALL & ~XCR0_AVX_ALL);
+        drop_features(m, CPU_NEEDS_AVX512);
     }
-    m->vcpu_count = vcpu_count;
+    if ((wanted & XCR0_AVX_ALL) != XCR0_AVX_ALL || !(shown & CPU_HAS(AVX)) ||
+        !(shown & CPU_HAS(XSAVE))) {
+        m->xstate.mask = XCR0_X87 | XCR0_SSE;
+        drop_features(m, CPU_NEEDS_AVX);
+    }
+    if (l) {
+        l->regs[EAX] = (uint32_t)m->xstate.mask;
+        l->regs[ECX] = xstate_standard_size(&m->xstate, m->xstate.mask);
+    }
+    m->shown = find_features(m);
+}
+
+static void build(struct cpuid_model *m, uint32_t tsc_khz)
+{
     build_vendor(m);
     build_features(m);
     build_caches(m);
@@ -413,8 +370,29 @@ struct cpuid_model *cpuid_model_new(unsigned vcpu_count, uint32_t tsc_khz)
     if (find_features(m) & CPU_HAS(XSAVE)) {
         build_xsave(m);
     }
-    m->shown = find_features(m);
-    return m;
+}
+
+int cpuid_model_new(const struct hv_cpuid_vm *vm, uint32_t tsc_khz, struct cpuid_model **ret_model,
+                    struct err *err)
+{
+    struct cpuid_model *m = calloc(1, sizeof(*m));
+    uint64_t supported;
+    int r;
+
+    if (!m) {
+        return err_set(err, -ENOMEM, "CPUID model: out of memory");
+    }
+    m->vm = *vm;
+    build(m, tsc_khz);
+    supported = find_features(m);
+    r = hv_cpuid_shape(&m->table, &m->vm, err);
+    if (r < 0) {
+        free(m);
+        return r;
+    }
+    settle(m, supported);
+    *ret_model = m;
+    return 0;
 }
 
 void cpuid_model_free(struct cpuid_model *model)
@@ -437,26 +415,30 @@ static bool is_out_of_range(const struct cpuid_model *m, uint32_t leaf)
 void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret_regs[4])
 {
     const struct cpuid_model *m = v->cpuid;
-    const struct leaf *l;
+    const struct hv_cpuid_entry *l;
 
     if (!m->is_amd && is_out_of_range(m, leaf)) {
         leaf = m->max_basic;
     }
-    l = find(m, leaf, subleaf);
+    l = hv_cpuid_find_const(&m->table, leaf, subleaf);
     memset(ret_regs, 0, 4 * sizeof(ret_regs[0]));
     if (l) {
         memcpy(ret_regs, l->regs, sizeof(l->regs));
     }
+    if (l || leaf == 0xb) {
+        hv_cpuid_patch_id(&m->vm, v->index, leaf, ret_regs);
+    }
     if (leaf == 1) {
-        ret_regs[EBX] |= v->index << 24;
         ret_regs[ECX] |= v->cr4 & CR4_OSXSAVE ? (uint32_t)BIT(27) : 0;
     } else if (leaf == 0xd && subleaf == 0) {
         ret_regs[EBX] = l ? xstate_standard_size(&m->xstate, v->xcr0) : 0;
+    } else if (leaf == 0xd && subleaf >= XSTATE_FIRST && subleaf < XSTATE_COUNT &&
+               !(m->xstate.mask >> subleaf & 1)) {
+        memset(ret_regs, 0, 4 * sizeof(ret_regs[0])); /* a template took the part away */
     } else if (leaf == 0xd && subleaf == 1 && ret_regs[EAX] & (uint32_t)BIT(1)) {
         ret_regs[EBX] = xstate_compact_size(&m->xstate, v->xcr0);
     } else if (leaf == 0xb) {
         ret_regs[ECX] |= subleaf & 0xff;
-        ret_regs[EDX] = v->index;
     }
 }
 
@@ -484,6 +466,18 @@ static uint64_t host_features(void)
 uint64_t cpuid_features(const struct cpuid_model *model)
 {
     return model ? model->shown : host_features();
+}
+
+uint64_t cpuid_template_msr(const struct cpuid_model *model, uint32_t index, uint64_t value)
+{
+    const struct cpu_template *template = model->vm.template;
+
+    for (size_t i = 0; template && i < template->msr_count; i++) {
+        if (template->msrs[i].index == index) {
+            value = (value & ~template->msrs[i].mask) | template->msrs[i].value;
+        }
+    }
+    return value;
 }
 
 bool cpuid_is_amd(const struct cpuid_model *model)

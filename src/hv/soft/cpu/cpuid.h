@@ -1,9 +1,9 @@
 /* cpuid.h — what CPUID answers, and what follows from it.
  *
  * A model is computed once per VM from the host's CPUID and never changes; vCPUs share it, from any
- * thread.  Vendor, family, model and brand are the host's; features are those this engine carries
- * out, and hidden where the host lacks them.  Only x2APIC ids, the OSXSAVE bit and the size of the
- * XSAVE area depend on the vCPU that asks.
+ * thread.  Vendor, family and model are the host's; features are those this engine carries out, and
+ * hidden where the host lacks them; then hv/cpuid.h shapes them.  Only APIC ids, the OSXSAVE bit
+ * and the size of the XSAVE area depend on the vCPU that asks.
  */
 #pragma once
 
@@ -11,12 +11,16 @@
 #include "x86/feature.h"
 
 struct cpuid_model;
+struct err;
+struct hv_cpuid_vm;
 
 /* Frequency of the local APIC's timer before its divider. */
 #define CPUID_APIC_KHZ 1000000u
 
-/* tsc_khz: what platform->tsc() counts per millisecond.  NULL when out of memory. */
-struct cpuid_model *cpuid_model_new(unsigned vcpu_count, uint32_t tsc_khz);
+/* tsc_khz: what platform->tsc() counts per millisecond.  -ENOTSUP: the template of `vm` changes
+ * what is not there.  The template outlives the model. */
+int cpuid_model_new(const struct hv_cpuid_vm *vm, uint32_t tsc_khz, struct cpuid_model **ret_model,
+                    struct err *err);
 void cpuid_model_free(struct cpuid_model *model);
 
 /* eax, ebx, ecx, edx */
@@ -25,6 +29,8 @@ void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t
 /* Extensions that the guest is shown, as CPU_HAS() of x86/feature.h; without a model, all that the
  * host can carry out. */
 uint64_t cpuid_features(const struct cpuid_model *model);
+/* What the template makes of an MSR's value. */
+uint64_t cpuid_template_msr(const struct cpuid_model *model, uint32_t index, uint64_t value);
 /* Does the guest see an AMD (or Hygon) CPU?  Decides vendor-specific behaviour. */
 bool cpuid_is_amd(const struct cpuid_model *model);
 /* Register bits that the guest may set. */

@@ -167,8 +167,13 @@ bool msr_read(struct vcpu *v, uint32_t index, uint64_t *ret_value)
     case MSR_EFER: *ret_value = v->efer; return true;
     case MSR_PAT: *ret_value = v->pat; return true;
     case MSR_MTRR_DEF_TYPE: *ret_value = v->mtrr_def; return true;
-    default: return fixed(v, index, ret_value, &writable);
+    default: break;
     }
+    if (!fixed(v, index, ret_value, &writable)) {
+        return false;
+    }
+    *ret_value = cpuid_template_msr(v->cpuid, index, *ret_value);
+    return true;
 }
 
 static bool write_typed(struct vcpu *v, uint32_t index, uint64_t value)
