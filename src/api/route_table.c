@@ -7,6 +7,7 @@
 #include "api/resource_json.h"
 #include "api/route.h"
 #include "api/show.h"
+#include "config/cpu_json.h"
 #include "metrics/metrics.h"
 
 /* --- what a table of fields cannot say --- */
@@ -106,11 +107,13 @@ static int check_get_mmds(struct api_call *call, struct err *err)
     return 0;
 }
 
-/* What is wrong with a template is told by the handler, which knows templates. */
+/* The text is kept: who does the action reads it again. */
 static int decode_cpu(struct api_call *call, const char *text, size_t len, struct err *err)
 {
-    int r = json_check(text, len, err);
+    struct cpu_template *template = NULL;
+    int r = cpu_json_parse(text, len, &template, err);
 
+    cpu_json_free(template);
     if (r == 0) {
         call->body.cpu.json = strndup(text, len);
         r = call->body.cpu.json ? 0 : err_set(err, -ENOMEM, "out of memory");

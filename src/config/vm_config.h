@@ -13,6 +13,8 @@
 #include "base/err.h"
 #include "config/resource.h"
 
+struct cpu_template;
+
 #define CONFIG_VCPU_MAX      32
 #define CONFIG_MEM_MIN_BYTES (32 * MIB)
 #define CONFIG_MEM_MAX_BYTES (512 * GIB)
@@ -68,6 +70,8 @@ struct vm_config {
     const char *cmdline;
     bool
         tells_devices; /* add `pci=off` or virtio-mmio devices, and the root, to the command line */
+    bool has_smt;      /* two threads per core */
+    const struct cpu_template *cpu_template; /* NULL: none */
     bool is_microvm; /* tells the guest what a microVM's guest is told: keyboard, clock, generation
                       */
     bool has_boot_timer; /* boot_timer.h; counts from these, of CLOCK_MONOTONIC and CPU time */

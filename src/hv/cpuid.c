@@ -124,6 +124,7 @@ static int apply_template(struct hv_cpuid *table, const struct cpu_template *tem
 
         if (!entry || entry->subleaf != change->subleaf) {
             return err_set(err, -ENOTSUP,
+                           CPU_TEMPLATE_FAILED
                            "Template changes a CPUID entry not supported by KVM: Leaf: %x, "
                            "Subleaf: %x",
                            change->leaf, change->subleaf);

@@ -159,8 +159,11 @@ static int add_boot(struct machine *m, const struct vm_config *config, struct er
 static int build(struct machine *m, const struct vm_config *config, const struct tty_port *console,
                  struct err *err)
 {
-    struct hv_config hv = {
-        .client = &m->client, .vcpu_count = config->vcpu_count, .count_all = config->count_all};
+    struct hv_config hv = {.client = &m->client,
+                           .vcpu_count = config->vcpu_count,
+                           .count_all = config->count_all,
+                           .has_smt = config->has_smt,
+                           .cpu_template = config->cpu_template};
     int r = backend_choose(config->engine, config->vcpu_count, &m->backend, err);
 
     m->vcpu_count = config->vcpu_count;

@@ -29,12 +29,16 @@ static int check_machine(const struct microvm *vm, const struct resource_machine
     return 0;
 }
 
-static int keep(struct microvm *vm, const struct resource_machine *machine, struct err *err)
+static int keep(struct microvm *vm, const struct resource_machine *machine, bool names_template,
+                struct err *err)
 {
     int r = check_machine(vm, machine, err);
 
     if (r == 0) {
         vm->resources.machine = *machine;
+        if (names_template) {
+            microvm_cpu_fini(vm); /* the later one wins */
+        }
     }
     return r;
 }
@@ -46,7 +50,7 @@ int do_put_machine(struct microvm *vm, const struct action *action, struct err *
     if (!machine.has_cpu_template) {
         machine.cpu_template = vm->resources.machine.cpu_template;
     }
-    return keep(vm, &machine, err);
+    return keep(vm, &machine, action->machine->has_cpu_template, err);
 }
 
 int do_patch_machine(struct microvm *vm, const struct action *action, struct err *err)
@@ -76,5 +80,5 @@ int do_patch_machine(struct microvm *vm, const struct action *action, struct err
     if (patch->has_huge_pages) {
         machine.huge_pages = patch->huge_pages;
     }
-    return keep(vm, &machine, err);
+    return keep(vm, &machine, action->machine->has_cpu_template, err);
 }

@@ -79,6 +79,9 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
                        (unsigned long long)res->machine.mem_size_mib);
     }
     r = lend_devices(vm, plan, err);
+    if (r == 0) {
+        r = microvm_lend_cpu(vm, &plan->config, err);
+    }
     return r < 0 ? r : read_initrd(vm, plan, err);
 }
 

@@ -72,6 +72,7 @@ void microvm_free(struct microvm *vm)
     /* Devices first: they use what is freed after them. */
     microvm_unbuild(vm);
     microvm_boot_fini(vm);
+    microvm_cpu_fini(vm);
     microvm_drives_fini(vm);
     microvm_nets_fini(vm);
     microvm_mmds_fini(vm);

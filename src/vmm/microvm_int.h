@@ -11,6 +11,7 @@
 #include "machine/machine.h"
 #include "vmm/microvm.h"
 
+struct cpu_template;
 struct loop_timer;
 struct mmds;
 struct net_inner;
@@ -40,6 +41,9 @@ struct microvm {
 
     /* do_drive.c: one for each of resources.drives */
     struct disk_port **disks;
+
+    /* do_cpu.c */
+    struct cpu_template *cpu_template; /* custom; NULL: none */
 
     /* do_serial.c */
     struct resource_serial serial_config;
@@ -74,6 +78,9 @@ int do_put_boot(struct microvm *vm, const struct action *action, struct err *err
 void microvm_boot_fini(struct microvm *vm);
 
 int do_put_cpu(struct microvm *vm, const struct action *action, struct err *err);
+void microvm_cpu_fini(struct microvm *vm);
+/* Template and threads into the machine's configuration; checks whether the host's CPU fits. */
+int microvm_lend_cpu(struct microvm *vm, struct vm_config *config, struct err *err);
 
 int do_put_drive(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_drive(struct microvm *vm, const struct action *action, struct err *err);

@@ -44,9 +44,11 @@ struct cpu_template {
     size_t cap_count;
 };
 
-/* What a backend says that cannot do it: with the address. */
+/* What a backend says that cannot apply a template; the second with an MSR's address.  The words
+ * are part of the interface. */
+#define CPU_TEMPLATE_FAILED "Failed to create guest config: "
 #define CPU_TEMPLATE_NO_MSR \
-    "Template changes an MSR entry not supported by KVM: Register Address: %x"
+    CPU_TEMPLATE_FAILED "Template changes an MSR entry not supported by KVM: Register Address: %x"
 
 /* The built-in ones. */
 #define CPU_TEMPLATE_LIST(X) X(C3) X(T2) X(T2S) X(T2CL) X(T2A)
