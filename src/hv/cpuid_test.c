@@ -148,5 +148,6 @@ TEST(hv, a_template_cannot_change_what_is_not_there)
 
     fill(&table);
     CHECK_INT(hv_cpuid_shape(&table, &vm, &err), -ENOTSUP);
-    CHECK_STR(err.text, "Template changes a CPUID entry not supported by KVM: Leaf: 7, Subleaf: 3");
+    CHECK_STR(err.text, "Failed to create guest config: Template changes a CPUID entry not "
+                        "supported by KVM: Leaf: 7, Subleaf: 3");
 }

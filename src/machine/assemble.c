@@ -56,7 +56,8 @@ static int add_cpus(struct machine *m, struct err *err)
         int r = hv_vcpu_new(m->vm, i, &m->vcpus[i].hv, err);
 
         if (r < 0) {
-            return err_wrap(err, r, "vCPU %u", i);
+            /* A template that does not fit has its own words, and it fits no vCPU. */
+            return r == -ENOTSUP ? r : err_wrap(err, r, "vCPU %u", i);
         }
         m->vcpus[i].machine = m;
         m->vcpus[i].index = i;
