@@ -1,20 +1,23 @@
 /* code_int.h — what the files of cache/ share.
  *
- * Blocks live in one arena that is filled from the bottom; dead ones stay until the arena is full,
- * then everything goes at once.  A block is found by the host address of its first byte (which
+ * Blocks live in one arena.  When it has grown to its limit, those go that have hardly been run
+ * (sweep.c), and the limit rises if these were few; when it cannot rise, everything goes at once.
+ * Nothing but the vCPU's own thread ever looks at a block, and that is in none while it makes one,
+ * so there is nobody to wait for.  A block is found by the host address of its first byte (which
  * stands for the physical one), its rip, and the mode; through v->lookup by rip alone.
  */
 #pragma once
 
 #include <stddef.h>
 
+#include "hv/soft/cache/arena.h"
 #include "hv/soft/cache/code.h"
 #include "hv/soft/ref/lower.h"
 #include "hv/soft/ref/op.h"
 
 #define ARENA_BYTES       (64u << 20)  /* if v->code_limit says nothing else */
-#define ARENA_STEP        (2u << 20)   /* asked from the host at once */
 #define ARENA_RESERVE     (256u << 10) /* left free when a block is begun */
+#define ARENA_LIMIT_FIRST (32u << 20)  /* a boot needs 28 to 32 MiB */
 #define BUCKET_COUNT      131072u
 #define PAGE_BUCKET_COUNT 4096u
 #define BLOCK_INSNS_MAX   64u
@@ -32,9 +35,11 @@ struct code_page {
 };
 
 struct code_cache {
-    uint8_t *arena;
-    size_t used, populated, arena_bytes;
-    uint64_t cs_base; /* outside 64-bit mode: links lead from rip to rip under this base */
+    struct arena arena;
+    size_t limit;       /* when the arena has grown to this, sweep */
+    uint32_t parts;     /* of the block being made, as in struct block */
+    struct block *dead; /* by hash_next: killed ones that were never translated */
+    uint64_t cs_base;   /* outside 64-bit mode: links lead from rip to rip under this base */
     uint64_t last_gen;
     uint32_t last_page_id;
     /* Linear page numbers of what is in v->xtlb.  A page from which blocks have been run in 64-bit
@@ -69,10 +74,21 @@ struct code_page *code_page_find(const struct code_cache *c, uint64_t gpa);
 /* Found or made, and registered with mmu/; NULL when out of memory. */
 struct code_page *code_page_get(struct vcpu *v, uint64_t gpa);
 void code_page_drop(struct vcpu *v, struct code_page *page);
+/* Out of the lists of pages with all that are dead; the pages stay. */
+void code_pages_drop_dead(struct code_cache *c);
 /* 8-byte aligned memory that lives until the next code_cache_clear(); NULL when the arena is full.
  */
 void *code_alloc(void *owner, size_t size);
-bool code_is_full(const struct code_cache *c);
+
+/* sweep.c */
+/* The same, but it goes with the block that is being made. */
+void *code_alloc_part(void *owner, size_t size);
+/* For the block and what it was made from; code_decode() alone fills it. */
+struct block *code_alloc_block(struct code_cache *c, unsigned op_count, size_t byte_count);
+/* Before a block is made: see to it that there is room. */
+void code_make_room(struct vcpu *v);
+/* Forget blocks that were run a few times only.  Links to them are gone, too. */
+void code_sweep(struct vcpu *v);
 
 /* tier.c: pick the tiers (EC1_SOFT_TIER), prepare a new block for them. */
 int code_tiers_init(struct vcpu *v);

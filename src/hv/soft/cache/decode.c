@@ -151,16 +151,15 @@ static struct block *out_of_memory(struct vcpu *v)
     return NULL;
 }
 
-/* For the translator: guest memory may have changed by then.  NULL if there is no room. */
-static const uint8_t *keep_bytes(const struct maker *m)
+/* For the translator: guest memory may have changed by then. */
+static void keep_bytes(const struct maker *m, struct block *block)
 {
-    uint8_t *copy = m->v->emit ? code_alloc(m->v->code, m->block->byte_count) : NULL;
+    uint8_t *copy = (uint8_t *)&block->op[block->op_count];
 
-    if (copy && m->block->byte_count <= sizeof(m->bytes)) {
-        memcpy(copy, m->bytes, m->block->byte_count);
-        return copy;
+    if (block->byte_count <= sizeof(m->bytes)) {
+        memcpy(copy, m->bytes, block->byte_count);
+        block->bytes = copy;
     }
-    return NULL;
 }
 
 struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint32_t mode_key)
@@ -175,9 +174,7 @@ struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint
                       .insn_limit = mode_key & MODE_KEY_SINGLE ? 1 : BLOCK_INSNS_MAX};
     struct block *block;
 
-    if (code_is_full(c) || native_is_full(v) || (v->emit && emit_is_full(v))) {
-        code_cache_clear(v);
-    }
+    code_make_room(v);
     (void)mmu_fetch_page(v, la, &head.gpa);
     if (!code_page_get(v, head.gpa.v)) {
         return out_of_memory(v);
@@ -190,18 +187,19 @@ struct block *code_decode(struct vcpu *v, uint64_t la, const uint8_t *host, uint
                              .is_single = mode_key & MODE_KEY_SINGLE,
                              .page_first = v->rip - (la & 0xfff),
                              .page_last = v->rip + (4095 - (la & 0xfff)),
-                             .alloc = code_alloc,
+                             .alloc = code_alloc_part,
                              .alloc_owner = c};
     lower_block(&m);
-    block = code_alloc(c, sizeof(*block) + m.lower.count * sizeof(struct op));
+    block = code_alloc_block(c, m.lower.count, head.byte_count);
     if (!block || m.lower.is_out_of_memory) {
         return out_of_memory(v);
     }
     *block = head;
+    block->parts = c->parts;
     block->op_count = (uint16_t)m.lower.count;
     block->has_links = m.lower.has_links;
-    block->bytes = keep_bytes(&m);
     memcpy(block->op, c->scratch, m.lower.count * sizeof(struct op));
+    keep_bytes(&m, block);
     v->stats.blocks_decoded++;
     v->stats.insns_decoded += block->insn_count;
     code_tiers_enrol(v, block);

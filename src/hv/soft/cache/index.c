@@ -1,7 +1,6 @@
 /* index.c — where blocks are kept and found: arena, hash by address, lists by page. */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "hv/soft/cache/code_int.h"
 #include "hv/soft/cpu/cpuid.h"
@@ -84,25 +83,7 @@ void code_note_page(struct vcpu *v, uint64_t rip, uint32_t page_id)
 
 void *code_alloc(void *owner, size_t size)
 {
-    struct code_cache *c = owner;
-    size_t bytes = (size + 7) & ~(size_t)7;
-    void *p;
-
-    if (bytes > c->arena_bytes - c->used) {
-        return NULL;
-    }
-    if (c->used + bytes > c->populated) {
-        (void)madvise(c->arena + c->populated, ARENA_STEP, MADV_POPULATE_WRITE);
-        c->populated += ARENA_STEP;
-    }
-    p = c->arena + c->used;
-    c->used += bytes;
-    return p;
-}
-
-bool code_is_full(const struct code_cache *c)
-{
-    return c->arena_bytes - c->used < ARENA_RESERVE;
+    return arena_alloc(&((struct code_cache *)owner)->arena, size);
 }
 
 /* --- blocks by address --- */
@@ -323,8 +304,30 @@ void code_kill(struct vcpu *v, struct block *block)
     }
     if (block->code) {
         emit_unlink(v, block);
+    } else {
+        block->hash_next = c->dead;
+        c->dead = block;
     }
     code_new_blocks(v);
+}
+
+void code_pages_drop_dead(struct code_cache *c)
+{
+    for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
+        for (struct code_page *p = c->page_bucket[i]; p; p = p->next) {
+            struct block **at = &p->blocks;
+
+            while (*at) {
+                struct block **next = page_next(*at, p);
+
+                if ((*at)->is_dead) {
+                    *at = *next;
+                } else {
+                    at = next;
+                }
+            }
+        }
+    }
 }
 
 /* --- writes --- */
@@ -439,7 +442,9 @@ void code_cache_clear(struct vcpu *v)
     memset(c->bucket, 0, sizeof(c->bucket));
     memset(v->lookup, 0, BLOCK_SLOTS * sizeof(*v->lookup));
     c->free_pages = NULL;
-    c->used = 0;
+    c->dead = NULL;
+    c->limit = c->limit < c->arena.bytes ? c->limit : c->arena.bytes;
+    arena_reset(&c->arena);
     native_clear(v);
     if (v->emit) {
         emit_clear(v);
@@ -455,7 +460,7 @@ void code_cache_clear(struct vcpu *v)
 
 void code_cache_usage(const struct vcpu *v, struct code_usage *ret_usage)
 {
-    *ret_usage = (struct code_usage){.block_bytes = v->code->used,
+    *ret_usage = (struct code_usage){.block_bytes = v->code->arena.in_use,
                                      .code_bytes = v->emit ? emit_code_bytes(v) : 0};
 }
 
@@ -468,16 +473,12 @@ int code_cache_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->code = c;
-    c->arena_bytes = v->code_limit ? v->code_limit : ARENA_BYTES;
-    c->arena = mmap(NULL, c->arena_bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    r = arena_init(&c->arena, v->code_limit ? v->code_limit : ARENA_BYTES);
     v->lookup = calloc(BLOCK_SLOTS, sizeof(*v->lookup));
-    if (c->arena == MAP_FAILED || !v->lookup) {
+    if (r < 0 || !v->lookup) {
         code_cache_fini(v);
         return -ENOMEM;
     }
-    (void)madvise(c->arena, c->arena_bytes, MADV_HUGEPAGE);
-    (void)madvise(c->arena, c->arena_bytes, MADV_DONTDUMP);
     v->features = cpuid_features(v->cpuid);
     code_new_blocks(v);
     code_inject_init(v);
@@ -485,6 +486,7 @@ int code_cache_init(struct vcpu *v)
     if (r == 0) {
         r = code_tiers_init(v);
     }
+    c->limit = v->emit ? ARENA_LIMIT_FIRST : c->arena.bytes;
     if (r < 0) {
         code_cache_fini(v);
     }
@@ -499,8 +501,8 @@ void code_cache_fini(struct vcpu *v)
     native_fini(v);
     free(v->lookup);
     v->lookup = NULL;
-    if (c && c->arena && c->arena != MAP_FAILED) {
-        (void)munmap(c->arena, c->arena_bytes);
+    if (c) {
+        arena_fini(&c->arena);
     }
     free(c);
     v->code = NULL;

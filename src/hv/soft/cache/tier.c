@@ -8,7 +8,7 @@
 #include "hv/soft/cache/code_int.h"
 #include "hv/soft/emit/emit.h"
 
-#define HEAT_DEFAULT 16
+#define HEAT_DEFAULT 32
 
 static struct block *block_now(struct vcpu *v)
 {

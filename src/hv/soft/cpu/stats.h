@@ -17,6 +17,8 @@
     X(unlinked, "exits: branches not linked yet")  \
     X(indirect_misses, "exits: indirect branches") \
     X(cache_clears, "block cache clears")          \
+    X(cache_sweeps, "block cache sweeps")          \
+    X(blocks_swept, "blocks forgotten by sweeps")  \
     X(tlb_misses, "TLB misses")                    \
     X(page_walks, "page walks")                    \
     X(tlb_flushes, "TLB flushes")                  \

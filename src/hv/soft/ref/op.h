@@ -63,6 +63,7 @@ struct block {
     uint8_t insn_count;
     bool is_dead;           /* its bytes were written: it only waits to be forgotten */
     bool is_crossing;       /* one instruction on two pages */
+    uint32_t parts;         /* cache/sweep.c: memory that goes with it */
     const uint8_t *host;    /* the first byte, */
     const uint8_t *host2;   /* and the second page of a crossing one */
     gpa_t gpa, gpa2;        /* the same in the guest */
