@@ -1,6 +1,6 @@
 # bench.mk — measurements, each beside a peer in the same run.  They never fail on a number.
 
-.PHONY: bench bench-engine bench-kvm bench-soft bench-soft-programs
+.PHONY: bench bench-api bench-engine bench-kvm bench-soft bench-soft-programs
 
 BENCH_BINS := $(O)/bench/interp $(O)/bench/exec $(O)/bench/boot
 
@@ -16,7 +16,7 @@ bench:
 	@$(AGAIN) bench-engine
 	@$(AGAIN) bench-kvm
 
-$(O)/bench/guest_init: bench/guest_init.c
+$(O)/bench/guest_init $(O)/bench/guest_mark: $(O)/bench/%: bench/%.c
 	@mkdir -p $(@D)
 	@echo "  LD      $@"
 	@$(CC) $(BASE_FLAGS) $(WARN) -Os -static -s -o $@ $<
@@ -32,6 +32,15 @@ KVM_BENCH = bench/engine.py --engine kvm --json $(O)/bench/kvm.json $(O) && benc
 
 bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 	@if $(HAS_KVM); then $(KVM_BENCH); else tests/nested/outer -t 1500 -- sh -c '$(KVM_BENCH)'; fi
+
+# The REST interface on both engines: endpoints, start, and a boot beside qemu's.
+API_BENCH = bench/api.py --engine $(1) --json $(O)/bench/api-$(1).json $(O)
+
+bench-api:
+	@tools/setup build kernel bench
+	@$(AGAIN) $(JOBS) all kernel $(O)/bench/boot $(O)/bench/guest_mark
+	$(call API_BENCH,soft)
+	@if $(HAS_KVM); then $(call API_BENCH,kvm); else tests/nested/outer -t 1500 -- sh -c '$(call API_BENCH,kvm)'; fi
 
 # The software engine beside qemu's TCG and this host, row by row (bench/soft.py): a minute or two for each run.
 # A few rows in seconds, on what is built: bench/soft.py --quick --rows syscall,pagefault
