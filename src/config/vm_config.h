@@ -34,6 +34,7 @@ struct config_share {
 };
 
 struct disk_port;
+struct pmem_port;
 struct net_inner;
 struct net_port;
 
@@ -41,6 +42,12 @@ struct net_port;
 struct config_drive {
     const struct resource_drive *resource;
     struct disk_port *disk; /* outlives the machine */
+};
+
+/* Persistent memory: likewise. */
+struct config_pmem {
+    const struct resource_pmem *resource;
+    struct pmem_port *port; /* outlives the machine */
 };
 
 /* A network interface: what was configured, and what was opened for it. */
@@ -83,6 +90,8 @@ struct vm_config {
     struct config_share shares[CONFIG_SHARE_MAX];
     unsigned drive_count;
     const struct config_drive *drives; /* the root first */
+    unsigned pmem_count;
+    const struct config_pmem *pmems;
     unsigned net_count;
     const struct config_net *nets;
     uint32_t vsock_cid;     /* 3 to 0xfffffffe */

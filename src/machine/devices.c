@@ -111,6 +111,9 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
         r = machine_add_nets(m, config, loop, err);
     }
     if (r == 0) {
+        r = machine_add_pmems(m, config, loop, err);
+    }
+    if (r == 0) {
         r = rng_new(m->mem, loop, NULL, &vdev, err);
     }
     if (r == 0) {

@@ -9,6 +9,7 @@
  *     0xeec00000                   PCI configuration space (MMCONFIG), 1 MiB for one bus
  *   4 GiB       ..               the rest of RAM
  *   256 GiB     .. 512 GiB       memory BARs of PCI devices
+ *   512 GiB     .. 1 TiB         memory of devices (pmem)
  *
  * What lies inside low RAM at boot (zero page, command line, ACPI tables) is boot/'s.
  */
@@ -37,6 +38,11 @@
 #define LAYOUT_PCI_LOW_LEN    (LAYOUT_PCI_MMCONFIG - LAYOUT_PCI_LOW_START)
 #define LAYOUT_PCI_HIGH_START (256 * GIB)
 #define LAYOUT_PCI_HIGH_LEN   (256 * GIB)
+
+/* Memory of devices, behind all RAM. */
+#define LAYOUT_EXTRA_START (512 * GIB)
+#define LAYOUT_EXTRA_LEN   (512 * GIB)
+#define LAYOUT_EXTRA_ALIGN (2 * MIB)
 
 /* COM1, where `console=ttyS0` and every early console look. */
 #define LAYOUT_UART_PORT 0x3f8u

@@ -77,6 +77,7 @@ void machine_counters(struct machine *machine, struct buf *out);
  * which looks for itself.  -ENOSPC: the bus is full. */
 struct config_net;
 int machine_plug_drive(struct machine *machine, const struct config_drive *drive, struct err *err);
+int machine_plug_pmem(struct machine *machine, const struct config_pmem *pmem, struct err *err);
 int machine_plug_net(struct machine *machine, const struct config_net *net, struct err *err);
 /* Take a device off the PCI bus, as if it had been pulled; `kind` is "virtio-net" and the like.
  * After return it uses nothing of the host any more.  -ENOENT. */
@@ -86,6 +87,8 @@ int machine_unplug(struct machine *machine, const char *kind, const char *id);
  * caller's; the one before is no longer used.  A failure changes nothing. */
 int machine_drive_patch(struct machine *machine, const struct resource_drive *patch,
                         struct disk_port *disk, struct err *err);
+/* pmems.c: change the limits that the patch names.  -ENOENT. */
+int machine_pmem_patch(struct machine *machine, const struct resource_pmem *patch);
 /* live_net.c: change the limits that the patch of an interface names; -ENOENT: there is none of
  * this id. */
 int machine_net_patch(struct machine *machine, const struct resource_net *patch);

@@ -41,6 +41,7 @@ struct machine_slot {
     unsigned pci_number;     /* its slot there */
     struct virtio_dev *vdev; /* owned by its transport */
     char *id;                /* the resource's; "" where there is only one of the kind */
+    unsigned extra;          /* 1 + index of the extra range of mem that is its; 0: none */
 };
 
 /* See pause.c. */
@@ -122,6 +123,15 @@ int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev
 /* drives.c: block devices, in the order of the configuration. */
 int machine_add_drives(struct machine *machine, const struct vm_config *config, struct loop *loop,
                        struct err *err);
+
+/* extra.c: memory of a device in the guest's address space, also while the machine runs; `host` is
+ * the caller's, whole pages. */
+int machine_add_extra(struct machine *machine, void *host, uint64_t len, bool is_read_only,
+                      unsigned *ret_index, struct err *err);
+void machine_remove_extra(struct machine *machine, unsigned index);
+/* pmems.c: persistent memory, in the order of the configuration. */
+int machine_add_pmems(struct machine *machine, const struct vm_config *config, struct loop *loop,
+                      struct err *err);
 
 /* net.c: network interfaces, in the order of the configuration. */
 int machine_add_nets(struct machine *machine, const struct vm_config *config, struct loop *loop,

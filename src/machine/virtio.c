@@ -105,6 +105,9 @@ int machine_unplug(struct machine *m, const char *kind, const char *id)
         return -ENOENT;
     }
     machine_unplace_pci(m, &m->slots[i]);
+    if (m->slots[i].extra) {
+        machine_remove_extra(m, m->slots[i].extra - 1);
+    }
     free(m->slots[i].id);
     m->slot_count--;
     memmove(&m->slots[i], &m->slots[i + 1], (m->slot_count - i) * sizeof(m->slots[0]));

@@ -51,6 +51,9 @@ static int lend_devices(struct microvm *vm, struct start_plan *plan, struct err 
 {
     int r = start_plan_add_drives(vm, plan, err);
 
+    if (r == 0) {
+        r = start_plan_add_pmems(vm, plan, err);
+    }
     return r < 0 ? r : start_plan_add_nets(vm, plan, err);
 }
 
@@ -89,6 +92,7 @@ void start_plan_fini(struct start_plan *plan)
 {
     buf_fini(&plan->initrd);
     free(plan->drives);
+    free(plan->pmems);
     free(plan->nets);
 }
 
@@ -141,6 +145,7 @@ void microvm_unbuild(struct microvm *vm)
     machine_free(vm->machine);
     vm->machine = NULL;
     microvm_close_serial(vm);
+    microvm_close_pmems(vm);
 }
 
 int do_start(struct microvm *vm, const struct action *action, struct err *err)

@@ -44,6 +44,8 @@ struct microvm {
 
     /* do_cpu.c */
     struct cpu_template *cpu_template; /* custom; NULL: none */
+    /* do_pmem.c: one for each of resources.pmems while there is a machine, or one is being built */
+    struct pmem_port **pmem_ports;
 
     /* do_serial.c */
     struct resource_serial serial_config;
@@ -98,6 +100,8 @@ int start_plan_add_nets(struct microvm *vm, struct start_plan *plan, struct err 
 int do_put_pmem(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_pmem(struct microvm *vm, const struct action *action, struct err *err);
 int do_delete_pmem(struct microvm *vm, const struct action *action, struct err *err);
+void microvm_close_pmems(struct microvm *vm);
+int start_plan_add_pmems(struct microvm *vm, struct start_plan *plan, struct err *err);
 
 int do_put_balloon(struct microvm *vm, const struct action *action, struct err *err);
 int do_get_balloon(struct microvm *vm, const struct action *action, struct err *err);
@@ -155,6 +159,7 @@ struct start_plan {
     struct vm_config config;
     struct buf initrd;
     struct config_drive *drives;
+    struct config_pmem *pmems;
     struct config_net *nets;
 };
 

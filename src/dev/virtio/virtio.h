@@ -36,6 +36,7 @@ enum virtio_id {
     VIRTIO_ID_9P = 9,
     VIRTIO_ID_VSOCK = 19,
     VIRTIO_ID_FS = 26,
+    VIRTIO_ID_PMEM = 27,
 };
 
 /* Reserved feature bits: virtio 1.2, section 6. */
