@@ -65,6 +65,7 @@ int machine_add_chips(struct machine *m, const struct vm_config *config,
     int r;
 
     m->power = (struct power_port){.poweroff = on_poweroff, .reset = on_reset, .owner = m};
+    m->is_microvm = config->is_microvm;
     m->start_mono_ns = config->start_mono_ns;
     m->start_cpu_ns = config->start_cpu_ns;
     r = add_uart(m, console, err);

@@ -78,6 +78,7 @@ struct machine {
     struct buf cmdline;    /* the kernel's, grows with the devices */
     const char *init_args; /* what comes behind it: " -- ..." of config->cmdline, or "" */
     bool tells_devices;
+    bool is_microvm; /* names its threads as tools for Firecracker expect */
 
     struct machine_pause pause;
     bool is_started; /* threads were started */

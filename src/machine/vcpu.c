@@ -61,7 +61,7 @@ int machine_start_vcpus(struct machine *m, struct err *err)
             return err_set(err, -r, "start the thread of vCPU %u: %s", i, strerror(r));
         }
         vcpu->has_thread = true;
-        (void)snprintf(name, sizeof(name), "vcpu%u", i);
+        (void)snprintf(name, sizeof(name), m->is_microvm ? "fc_vcpu %u" : "vcpu%u", i);
         (void)pthread_setname_np(vcpu->thread, name);
     }
     return 0;
