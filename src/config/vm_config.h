@@ -88,6 +88,7 @@ struct vm_config {
     size_t initrd_len;
     unsigned share_count;
     struct config_share shares[CONFIG_SHARE_MAX];
+    const struct resource_balloon *balloon; /* NULL: none */
     unsigned drive_count;
     const struct config_drive *drives; /* the root first */
     unsigned pmem_count;

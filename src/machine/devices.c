@@ -105,6 +105,9 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
         r = machine_add_loop(m, &loop, err);
     }
     if (r == 0) {
+        r = machine_add_balloon(m, config, loop, err);
+    }
+    if (r == 0) {
         r = machine_add_drives(m, config, loop, err);
     }
     if (r == 0) {

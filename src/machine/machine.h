@@ -93,4 +93,13 @@ int machine_pmem_patch(struct machine *machine, const struct resource_pmem *patc
  * this id. */
 int machine_net_patch(struct machine *machine, const struct resource_net *patch);
 
+/* balloon.c: what a running machine's balloon is asked.  -ENOENT: there is none; -ENODEV: no driver
+ * is there; -ERANGE: more than there is memory; -ENOTSUP: it was configured without. */
+int machine_balloon_resize(struct machine *machine, uint32_t amount_mib);
+int machine_balloon_stats(struct machine *machine, struct resource_balloon_stats *ret_stats);
+int machine_balloon_set_interval(struct machine *machine, uint16_t interval_s);
+int machine_balloon_start_hinting(struct machine *machine, bool acknowledge_on_stop);
+int machine_balloon_stop_hinting(struct machine *machine);
+int machine_balloon_hinting(struct machine *machine, struct resource_hinting *ret_hinting);
+
 void machine_free(struct machine *machine);

@@ -133,6 +133,9 @@ void machine_remove_extra(struct machine *machine, unsigned index);
 /* pmems.c: persistent memory, in the order of the configuration. */
 int machine_add_pmems(struct machine *machine, const struct vm_config *config, struct loop *loop,
                       struct err *err);
+/* balloon.c: the balloon, if there is one. */
+int machine_add_balloon(struct machine *machine, const struct vm_config *config, struct loop *loop,
+                        struct err *err);
 
 /* net.c: network interfaces, in the order of the configuration. */
 int machine_add_nets(struct machine *machine, const struct vm_config *config, struct loop *loop,

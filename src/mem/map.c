@@ -203,6 +203,7 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     map->backings[at] = (struct backing){.reserved = base,
                                          .reserved_bytes = total,
                                          .flags = flags,
+                                         .has_file = backing->has_file,
                                          .is_lazy = backing->has_file || backing->is_lazy};
     map->count++;
     return 0;

@@ -98,6 +98,12 @@ void mem_note_write_host(struct mem_map *map, const void *host, uint64_t len);
  * effort. */
 void mem_populate(struct mem_map *map, gpa_t gpa, uint64_t len);
 
+/* The guest does not need the content of these whole pages of RAM: give them back to the host; they
+ * read as zeros.  -EINVAL: no whole pages, or not all in one range; else what the host says. */
+int mem_discard(struct mem_map *map, gpa_t gpa, uint64_t len);
+/* The same for the whole pages that lie in [host, host+len), which is in guest RAM. */
+int mem_discard_host(struct mem_map *map, const void *host, uint64_t len);
+
 /* Watched pages.  The watcher is set before any vCPU runs and never changes after.  `gpa`, `len`
  * stay within one page. */
 typedef void (*mem_watch_fn)(void *owner, gpa_t gpa, uint64_t len);

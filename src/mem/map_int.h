@@ -6,9 +6,11 @@
 struct backing {
     void *reserved; /* whole reservation, guards included */
     size_t reserved_bytes;
-    uint8_t *flags;  /* one count per page; atomic builtins only */
-    bool is_lazy;    /* pages come from elsewhere on first use: none is asked for ahead */
-    uint64_t *dirty; /* a bit per page, or NULL; atomic builtins only */
+    uint8_t *flags;      /* one count per page; atomic builtins only */
+    bool has_file;       /* RAM began as the content of a file, see mem_discard() */
+    unsigned hole_count; /* of that file's mapping; atomic builtins only */
+    bool is_lazy;        /* pages come from elsewhere on first use: none is asked for ahead */
+    uint64_t *dirty;     /* a bit per page, or NULL; atomic builtins only */
 };
 
 struct mem_map {

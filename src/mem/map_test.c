@@ -1,5 +1,6 @@
 /* map_test.c — guest memory is checked before it is touched, and watched writes are reported. */
 #include <errno.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -140,5 +141,77 @@ TEST(mem, shared_ram_is_in_a_file_that_can_be_handed_on)
     mem_map_free(map);
     map = two_ranges();
     CHECK_INT(mem_range_at(map, 0)->fd, -1);
+    mem_map_free(map);
+}
+
+/* Fill a page of `map` and discard the two from `gpa` on: both read as zeros, their neighbours do
+ * not. */
+static void check_discard(struct mem_map *map, gpa_t gpa)
+{
+    uint8_t ones[4 * 4096];
+    uint8_t got[4 * 4096];
+
+    memset(ones, 1, sizeof(ones));
+    CHECK_INT(mem_write(map, GPA(gpa.v - 4096), ones, sizeof(ones)), 0);
+    CHECK_INT(mem_discard(map, gpa, 2 * 4096), 0);
+    memset(ones + 4096, 0, 2 * 4096);
+    CHECK_INT(mem_read(map, GPA(gpa.v - 4096), got, sizeof(got)), 0);
+    CHECK_MEM(got, ones, sizeof(got));
+    CHECK_INT(mem_write(map, gpa, "x", 1), 0); /* and can be used again */
+}
+
+TEST(mem, discarded_pages_are_zero_whatever_they_were_made_of)
+{
+    struct mem_backing shared = {.pages = MEM_PAGES_HOST, .is_shared = true};
+    struct mem_backing file = {.pages = MEM_PAGES_HOST, .has_file = true};
+    struct mem_map *map = two_ranges();
+    char path[] = "/tmp/ec1-discard-XXXXXX";
+    static uint8_t content[64 * 1024];
+    struct err err = {0};
+    uint64_t log[3] = {0};
+
+    check_discard(map, GPA(64 * KIB));
+    mem_watch_set(map, watch, log);
+    mem_page_flag(map, GPA(MIB), true);
+    CHECK_INT(mem_discard(map, GPA(MIB - 4096), 8192), 0);
+    CHECK_INT(log[0], 1); /* code in it is code no more */
+    CHECK_INT(log[1], MIB);
+    CHECK_INT(mem_discard(map, GPA(1), 4096), -EINVAL);
+    CHECK_INT(mem_discard(map, GPA(0), 4095), -EINVAL);
+    CHECK_INT(mem_discard(map, GPA(2 * MIB - 4096), 8192), -EINVAL);
+    CHECK_INT(mem_discard(map, GPA(0), 0), -EINVAL);
+    mem_map_free(map);
+
+    map = mem_map_new();
+    CHECK_OK(mem_map_add_backed(map, GPA(0), MIB, &shared, &err), &err);
+    check_discard(map, GPA(64 * KIB));
+    mem_map_free(map);
+
+    map = mem_map_new();
+    memset(content, 2, sizeof(content));
+    file.fd = mkstemp(path);
+    CHECK(file.fd >= 0 && unlink(path) == 0);
+    CHECK_INT(write(file.fd, content, sizeof(content)), sizeof(content));
+    CHECK_OK(mem_map_add_backed(map, GPA(0), sizeof(content), &file, &err), &err);
+    check_discard(map, GPA(32 * KIB));
+    mem_map_free(map);
+    (void)close(file.fd);
+}
+
+TEST(mem, of_a_piece_of_memory_its_whole_pages_are_discarded)
+{
+    struct mem_map *map = two_ranges();
+    uint8_t ones[3 * 4096];
+    uint8_t *host = mem_ptr(map, GPA(4 * GIB), 3 * 4096);
+
+    memset(ones, 1, sizeof(ones));
+    CHECK_INT(mem_write(map, GPA(4 * GIB), ones, sizeof(ones)), 0);
+    CHECK_INT(mem_discard_host(map, host + 1, 4096), -EINVAL); /* no whole page */
+    CHECK_INT(mem_discard_host(map, host + 4095, 4098), 0);
+    CHECK_INT(host[4095], 1);
+    CHECK_INT(host[4096], 0);
+    CHECK_INT(host[8191], 0);
+    CHECK_INT(host[8192], 1);
+    CHECK_INT(mem_discard_host(map, ones, sizeof(ones)), -EINVAL);
     mem_map_free(map);
 }
