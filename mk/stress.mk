@@ -1,6 +1,6 @@
 # stress.mk — long and heavy tests that `make test` leaves out.
 
-.PHONY: stress kernels
+.PHONY: stress kernels hostile
 
 # Each class of stressors for STRESS_SECONDS in a VM of 4 vCPUs, verified; the results add up in stress.jsonl
 # (tests/stress/run --sum).
@@ -19,3 +19,11 @@ kernels:
 	@tools/fetch-kernel 6.12 >/dev/null
 	@tools/build-kernel >/dev/null
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) -rs tests/blackbox/test_run.py -k "kernel and boots"
+
+# A kernel module that attacks the engine, in VM after VM, for HOSTILE_SECONDS.
+HOSTILE_SECONDS ?= 600
+
+hostile:
+	@tools/setup build kernel stress
+	@$(AGAIN) $(JOBS) all kernel
+	tests/hostile/run --seconds $(HOSTILE_SECONDS) $(O)/ec1 $$(tests/hostile/build $(O)/hostile)
