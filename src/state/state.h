@@ -28,7 +28,7 @@
 #include "base/err.h"
 
 /* Load wants the same major and a minor that is not newer; the patch does not matter. */
-#define STATE_VERSION_MAJOR 1
+#define STATE_VERSION_MAJOR 11
 #define STATE_VERSION_MINOR 0
 #define STATE_VERSION_PATCH 0
 #define STATE_FILE_MAX      10000000u /* bytes: a larger one is refused unread */

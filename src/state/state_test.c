@@ -263,7 +263,7 @@ TEST(state, versions_and_other_files_are_told)
     }
     file.bytes.data[10] = STATE_VERSION_MINOR + 1;
     CHECK(load_bytes(file.bytes.data, file.bytes.len, &(struct thing){0}, &err) < 0);
-    CHECK_STR(err.text, "Invalid data version: 1.1.9");
+    CHECK_STR(err.text, "Invalid data version: 11.1.9");
     store_le64(file.bytes.data, UINT64_C(0x0710198486640000));
     CHECK(load_bytes(file.bytes.data, file.bytes.len, &(struct thing){0}, &err) < 0);
     CHECK_STR(err.text, "Magic value does not match arch: 0x710198486640000");

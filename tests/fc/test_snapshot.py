@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from microvm import ok, refused, refused_with
+from microvm import BINARY, ok, refused, refused_with
 
 UNAVAILABLE = "The requested operation is not supported before starting the microVM."
 STARTED = "The requested operation is not supported after starting the microVM."
@@ -406,3 +406,15 @@ def test_files_that_may_not_be_written(new_vm, guest, folder):
     assert not (folder / "state").exists() and not (folder / "mem").exists()
     resume(guest)
     assert guest.sh("echo alive") == "alive\n"
+
+
+def test_versions(new_vm, guest, folder):
+    pause(guest)
+    paths = create(guest)
+    mine = subprocess.run([BINARY, "--snapshot-version"], capture_output=True, text=True)
+    its = subprocess.run([BINARY, "--describe-snapshot", paths[0]], capture_output=True, text=True)
+    assert (its.returncode, its.stdout, its.stderr) == (0, mine.stdout, "")
+    (folder / "empty").touch()
+    for path in (folder / "no", folder / "empty"):
+        done = subprocess.run([BINARY, "--describe-snapshot", path], capture_output=True, text=True)
+        assert done.returncode == 1 and "When printing Snapshot Data format: " in done.stderr
