@@ -89,14 +89,14 @@ def test_a_restored_guest_goes_on(new_vm, guest, resume_vm):
     paths = create(guest)
     assert os.path.getsize(paths[1]) == 128 << 20
     guest.kill()
-    time.sleep(2)
+    time.sleep(20)
     vm = restore(new_vm, paths, resume_vm=resume_vm)
     assert state_of(vm) == ("Running" if resume_vm else "Paused")
     if not resume_vm:
         resume(vm)
     assert vm.sh("echo $((count + 1)) $(cat /tmp/file)") == "42 kept\n"
     # the clocks stood still
-    assert before <= float(vm.sh("cut -d' ' -f1 /proc/uptime")) < before + 2
+    assert before <= float(vm.sh("cut -d' ' -f1 /proc/uptime")) < before + 15
     vm.sh("dd if=/dev/zero of=/root-write bs=64k count=16 && sync && rm /root-write")
     assert vm.reboot() == 0
 
