@@ -214,46 +214,47 @@ TEST(mem, of_a_piece_of_memory_its_whole_pages_are_discarded)
     CHECK_INT(host[8192], 1);
     CHECK_INT(mem_discard_host(map, ones, sizeof(ones)), -EINVAL);
     mem_map_free(map);
+}
 
-    TEST(mem, written_pages_are_noted_until_they_are_cleared)
-    {
-        struct mem_map *map = two_ranges();
-        uint8_t page[8192] = {0};
+TEST(mem, written_pages_are_noted_until_they_are_cleared)
+{
+    struct mem_map *map = two_ranges();
+    uint8_t page[8192] = {0};
 
-        mem_dirty_mark(map, GPA(0x3000), 1); /* not tracked: nothing happens */
-        CHECK_INT(mem_dirty_track(map), 0);
-        CHECK(mem_dirty_is_tracked(map) && !mem_dirty_test(map, 0, 0x3000));
-        CHECK_INT(mem_write(map, GPA(0x3fff), page, 2), 0);
-        CHECK(mem_dirty_test(map, 0, 0x3000) && mem_dirty_test(map, 0, 0x4000));
-        CHECK(!mem_dirty_test(map, 0, 0x2000) && !mem_dirty_test(map, 0, 0x5000));
-        mem_note_write_host(map, mem_ptr(map, GPA(0x6010), 4), 4);
-        CHECK(mem_dirty_test(map, 0, 0x6000));
-        mem_dirty_mark(map, GPA(UINT64_C(1) << 50), 4096);
-        mem_dirty_clear(map);
-        CHECK(!mem_dirty_test(map, 0, 0x3000) && !mem_dirty_test(map, 0, 0x6000));
-        mem_map_free(map);
-    }
+    mem_dirty_mark(map, GPA(0x3000), 1); /* not tracked: nothing happens */
+    CHECK_INT(mem_dirty_track(map), 0);
+    CHECK(mem_dirty_is_tracked(map) && !mem_dirty_test(map, 0, 0x3000));
+    CHECK_INT(mem_write(map, GPA(0x3fff), page, 2), 0);
+    CHECK(mem_dirty_test(map, 0, 0x3000) && mem_dirty_test(map, 0, 0x4000));
+    CHECK(!mem_dirty_test(map, 0, 0x2000) && !mem_dirty_test(map, 0, 0x5000));
+    mem_note_write_host(map, mem_ptr(map, GPA(0x6010), 4), 4);
+    CHECK(mem_dirty_test(map, 0, 0x6000));
+    mem_dirty_mark(map, GPA(UINT64_C(1) << 50), 4096);
+    mem_dirty_clear(map);
+    CHECK(!mem_dirty_test(map, 0, 0x3000) && !mem_dirty_test(map, 0, 0x6000));
+    mem_map_free(map);
+}
 
-    TEST(mem, memory_of_a_file_is_private_and_within_it)
-    {
-        char path[] = "/tmp/ec1-test-XXXXXX";
-        int fd = mkstemp(path);
-        struct mem_map *map = mem_map_new();
-        struct mem_backing backing = {.has_file = true, .fd = fd, .offset = 4096};
-        struct err err = {0};
-        char byte = 'f';
+TEST(mem, memory_of_a_file_is_private_and_within_it)
+{
+    char path[] = "/tmp/ec1-test-XXXXXX";
+    int fd = mkstemp(path);
+    struct mem_map *map = mem_map_new();
+    struct mem_backing backing = {.has_file = true, .fd = fd, .offset = 4096};
+    struct err err = {0};
+    char byte = 'f';
 
-        CHECK(fd >= 0);
-        (void)unlink(path);
-        CHECK_INT(ftruncate(fd, 3 * 4096), 0);
-        CHECK_INT(pwrite(fd, "f", 1, 4096), 1);
-        CHECK_INT(mem_map_add_backed(map, GPA(0), 3 * 4096, &backing, &err), -EINVAL);
-        CHECK_HAS(err.text, "the memory file has 12288 bytes");
-        CHECK_OK(mem_map_add_backed(map, GPA(0), 2 * 4096, &backing, &err), &err);
-        CHECK_INT(*(char *)mem_ptr(map, GPA(0), 1), 'f');
-        CHECK_INT(mem_write(map, GPA(0), "g", 1), 0);
-        CHECK_INT(pread(fd, &byte, 1, 4096), 1);
-        CHECK_INT(byte, 'f');
-        mem_map_free(map);
-        (void)close(fd);
-    }
+    CHECK(fd >= 0);
+    (void)unlink(path);
+    CHECK_INT(ftruncate(fd, 3 * 4096), 0);
+    CHECK_INT(pwrite(fd, "f", 1, 4096), 1);
+    CHECK_INT(mem_map_add_backed(map, GPA(0), 3 * 4096, &backing, &err), -EINVAL);
+    CHECK_HAS(err.text, "the memory file has 12288 bytes");
+    CHECK_OK(mem_map_add_backed(map, GPA(0), 2 * 4096, &backing, &err), &err);
+    CHECK_INT(*(char *)mem_ptr(map, GPA(0), 1), 'f');
+    CHECK_INT(mem_write(map, GPA(0), "g", 1), 0);
+    CHECK_INT(pread(fd, &byte, 1, 4096), 1);
+    CHECK_INT(byte, 'f');
+    mem_map_free(map);
+    (void)close(fd);
+}
