@@ -4,10 +4,12 @@
  */
 #pragma once
 
+#include "hv/cpuid.h"
 #include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/cpu/regs.h"
 #include "hv/soft/mmu/mmu.h"
 #include "tests/lib/soft_vm.h"
+#include "tests/lib/test.h"
 
 #define SYS_GDT    UINT64_C(0x10000)
 #define SYS_IDT    UINT64_C(0x11000)
@@ -61,8 +63,13 @@ static inline uint64_t sys_vm_gate(struct soft_vm *vm, unsigned vector, unsigned
 
 static inline void sys_vm_start(struct soft_vm *vm)
 {
+    struct hv_cpuid_vm shape = {.vcpu_count = 2};
+    struct cpuid_model *model = NULL;
+    struct err err = {0};
+
     soft_vm_init(vm);
-    vm->v->cpuid = cpuid_model_new(2, 2000000);
+    CHECK_OK(cpuid_model_new(&shape, 2000000, &model, &err), &err);
+    vm->v->cpuid = model;
     mmu_init(vm->v);
     soft_vm_map_range(vm, 0x1000, 0x1000, SYS_STACK0 + 0x4000, PTE_RW);
     soft_vm_map_range(vm, SYS_USER, SYS_USER, 0x4000, PTE_RW | PTE_US);
