@@ -223,6 +223,23 @@ TEST(access, every_flush_drops_the_window_of_the_stack)
     finish(&vm);
 }
 
+TEST(access, invlpg_drops_the_window_of_its_large_page_only)
+{
+    struct soft_vm vm;
+
+    start_eager(&vm);
+    mmu_flush_page(vm.v, (STACK - 8) ^ (UINT64_C(1) << 21));
+    CHECK(vm.v->window[TLB_SUPERVISOR].limit[0] > 0);
+    mmu_flush_page(vm.v, (STACK - 8) ^ (UINT64_C(1) << 20));
+    CHECK_INT(vm.v->window[TLB_SUPERVISOR].limit[0], 0);
+    fill_window(&vm);
+    soft_vm_poke(&vm, soft_vm_entry(&vm, UINT64_C(7) << 30, 30), PTE_P | PTE_RW | PTE_PS);
+    (void)mmu_read8(vm.v, UINT64_C(7) << 30);
+    mmu_flush_page(vm.v, (STACK - 8) ^ (UINT64_C(1) << 29));
+    CHECK(vm.v->window[TLB_SUPERVISOR].limit[0] > 0);
+    finish(&vm);
+}
+
 TEST(access, the_stack_follows_a_page_that_was_mapped_elsewhere)
 {
     struct soft_vm vm;

@@ -126,6 +126,7 @@ struct tlb_marks {
 #define MMU_CHUNK_BYTES (UINT64_C(2) << 20)
 #define MMU_CHUNK_MAX   65536u /* chunks that are populated ahead: the first 128 GiB */
 #define MMU_HUGE_MAX    8u
+#define MMU_FILTER_LOG2 12
 #define MMU_EXEC_MAX    16u
 
 struct mmu_state {
@@ -133,6 +134,8 @@ struct mmu_state {
     /* 1 GiB regions with splinters in the tables; more than fit: count > MMU_HUGE_MAX */
     uint64_t huge[MMU_HUGE_MAX];
     unsigned huge_count;
+    /* hashed 2 MiB regions with splinters; a set bit may be stale */
+    uint64_t large_filter[(1u << MMU_FILTER_LOG2) / 64];
     /* what fetches have found since it was last dropped: by table, anything that is not global; 2
      * MiB regions in large pages (count > MMU_EXEC_MAX: anywhere) */
     bool exec_local[TLB_PRIV_COUNT];

@@ -8,8 +8,9 @@
  * mostly for a handful of entries.
  *
  * Large pages enter as 4 KiB splinters, marked in `large`.  INVLPG of any address of a large page
- * must drop them all: the splinters of the surrounding 2 MiB are always looked for, those of the
- * surrounding 1 GiB only if a 1 GiB page was seen there.  Dropping too much is always allowed.
+ * must drop them all: the splinters of the surrounding 2 MiB are looked for if its bit in a filter
+ * is set, those of the surrounding 1 GiB only if a 1 GiB page was seen there.  Dropping too much is
+ * always allowed.
  *
  * Decoded blocks are found by linear address, which is a cache of fetch translations of its own:
  * cache/ is told what flushes drop, whether or not it is still in the tables here.  For that, what
@@ -19,7 +20,8 @@
  * pages that are noted.  When the notes are cleared, all entries are dropped.
  *
  * The windows of the stack (vcpu.h) are copies of write entries that may since have been evicted,
- * so no bitmap knows of them: each flush and each page that begins to hold code drops them.
+ * so no bitmap knows of them: each flush and each page that begins to hold code drops them; INVLPG
+ * does if they may be part of the same large page.
  *
  * Supervisor tables hold user pages only while CR4.SMAP is off; under SMAP such accesses take the
  * slow path, which looks at EFLAGS.AC.  So a change of AC needs no flush.
@@ -106,6 +108,7 @@ static void flush(struct vcpu *v, bool with_global)
         }
     }
     if (with_global) {
+        memset(v->mmu.large_filter, 0, sizeof(v->mmu.large_filter));
         v->mmu.huge_count = 0;
         v->mmu.exec_large_count = 0;
     }
@@ -153,6 +156,26 @@ static void note_huge(struct vcpu *v, uint64_t la)
     }
 }
 
+/* The bit of large_filter for the 2 MiB around la: 2^64 / golden ratio spreads the regions. */
+static unsigned filter_bit(uint64_t la)
+{
+    return (unsigned)((la >> 21) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - MMU_FILTER_LOG2));
+}
+
+static bool may_be_large(const struct vcpu *v, uint64_t la)
+{
+    unsigned bit = filter_bit(la);
+
+    return v->mmu.large_filter[bit / 64] & BIT(bit % 64);
+}
+
+static void note_large(struct vcpu *v, uint64_t la)
+{
+    unsigned bit = filter_bit(la);
+
+    v->mmu.large_filter[bit / 64] |= BIT(bit % 64);
+}
+
 /* Splinters in words [first, end) whose address shares its bits above `shift` with la. */
 static void drop_splinters(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uint64_t la,
                            unsigned shift, unsigned first, unsigned end)
@@ -179,7 +202,7 @@ static void flush_page_of(struct vcpu *v, enum tlb_priv priv, enum tlb_access ac
     }
     if (is_huge_region(v, la)) {
         drop_splinters(v, priv, access, la, 30, 0, TLB_WORDS);
-    } else {
+    } else if (may_be_large(v, la)) {
         unsigned first = (slot & ~511u) / 64;
 
         drop_splinters(v, priv, access, la, 21, first, first + 8);
@@ -214,13 +237,27 @@ static void note_exec(struct vcpu *v, enum tlb_priv priv, uint64_t la, const str
     }
 }
 
+/* Windows on the page, or on another one of the same large page. */
+static void drop_windows_near(struct vcpu *v, uint64_t la)
+{
+    unsigned shift = is_huge_region(v, la) ? 30 : 21;
+
+    for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
+        struct stack_window *w = &v->window[priv];
+
+        if (-w->neg_page >> shift == la >> shift) {
+            memset(w->limit, 0, sizeof(w->limit));
+        }
+    }
+}
+
 void mmu_flush_page(struct vcpu *v, uint64_t la)
 {
     if (!(v->cr4 & CR4_PAE)) { /* 4 MiB pages: not worth a mechanism */
         flush(v, true);
         return;
     }
-    (void)drop_windows(v, NULL);
+    drop_windows_near(v, la);
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
         for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
             flush_page_of(v, (enum tlb_priv)priv, (enum tlb_access)access, la);
@@ -267,6 +304,7 @@ static void fill(struct vcpu *v, enum tlb_priv priv, enum tlb_access access, uin
     }
     if (walk->leaf_bytes > 4096) {
         m->large[slot / 64] |= bit;
+        note_large(v, la);
         if (walk->leaf_bytes > LARGE_BYTES) {
             note_huge(v, la);
         }
