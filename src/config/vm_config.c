@@ -63,7 +63,8 @@ int config_check(const struct vm_config *config, struct err *err)
     if (!config->kernel && !config->is_restored) {
         return err_set(err, -EINVAL, "no kernel given");
     }
-    if (config->vsock_path && (config->vsock_cid < 3 || config->vsock_cid == UINT32_MAX)) {
+    if (config->vsock_port && !config->is_microvm &&
+        (config->vsock_cid < 3 || config->vsock_cid == UINT32_MAX)) {
         return err_set(err, -ERANGE, "vsock CID %u: must be 3 to 4294967294", config->vsock_cid);
     }
     return check_shares(config, err);

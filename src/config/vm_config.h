@@ -37,6 +37,7 @@ struct disk_port;
 struct pmem_port;
 struct net_inner;
 struct net_port;
+struct stream_port;
 
 /* A drive: what was configured, and what was opened for it. */
 struct config_drive {
@@ -95,8 +96,10 @@ struct vm_config {
     const struct config_pmem *pmems;
     unsigned net_count;
     const struct config_net *nets;
-    uint32_t vsock_cid;     /* 3 to 0xfffffffe */
-    const char *vsock_path; /* Unix socket of the host side; NULL: no vsock */
+    uint32_t vsock_cid;             /* 3 to 0xfffffffe, which a microVM's client may break */
+    struct stream_port *vsock_port; /* outlives the machine; NULL: no vsock */
+    bool has_entropy;
+    const struct resource_limiter *entropy_limiter; /* NULL: none */
 };
 
 /* Everything that can be checked without the host: ranges and missing fields. */

@@ -32,7 +32,7 @@
 
 struct vsock_uds {
     struct stream_port base;
-    struct loop *loop;
+    struct loop *loop; /* while started */
     struct stream_client client;
     char *path;
     int fd;         /* listens; -1 before bind */
@@ -246,16 +246,37 @@ static void watch_listener(struct vsock_uds *u, bool on)
     }
 }
 
-static int uds_start(struct stream_port *port, const struct stream_client *client)
+static int uds_start(struct stream_port *port, struct loop *loop,
+                     const struct stream_client *client)
 {
     struct vsock_uds *u = uds_of(port);
-    int r = loop_add_fd(u->loop, u->fd, EPOLLIN, on_listener, u);
+    int r = loop_add_fd(loop, u->fd, EPOLLIN, on_listener, u);
 
     if (r == 0) {
+        u->loop = loop;
         u->client = *client;
         u->is_started = true;
     }
     return r;
+}
+
+static void uds_stop(struct stream_port *port)
+{
+    struct vsock_uds *u = uds_of(port);
+
+    if (!u->is_started) {
+        return;
+    }
+    list_for_each (pos, &u->callers) {
+        caller_free(container_of(pos, struct caller, link));
+    }
+    if (!u->is_paused) {
+        loop_del_fd(u->loop, u->fd);
+    }
+    loop_del_timer(u->loop, u->pause);
+    u->pause = NULL;
+    u->is_paused = u->is_started = false;
+    u->loop = NULL;
 }
 
 /* -- towards the host ------------------------------------------------------------------------ */
@@ -315,13 +336,6 @@ static void uds_free(struct stream_port *port)
     if (!u) {
         return;
     }
-    list_for_each (pos, &u->callers) {
-        caller_free(container_of(pos, struct caller, link));
-    }
-    if (u->is_started && !u->is_paused) {
-        loop_del_fd(u->loop, u->fd);
-    }
-    loop_del_timer(u->loop, u->pause);
     if (u->fd >= 0) {
         (void)close(u->fd);
     }
@@ -330,37 +344,17 @@ static void uds_free(struct stream_port *port)
     free(u);
 }
 
-/* Is there a socket at `path` that nobody listens on? */
-static bool is_stale(const char *path, const struct sockaddr_un *addr)
-{
-    struct stat st;
-    AUTO_CLOSE int fd = -1;
-
-    if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode)) {
-        return false;
-    }
-    fd = new_socket();
-    return fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 &&
-           errno == ECONNREFUSED;
-}
-
 static int bind_and_listen(struct vsock_uds *u, struct err *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     struct stat st;
-    int r;
 
     memcpy(addr.sun_path, u->path, strlen(u->path) + 1); /* its length was checked */
     u->fd = new_socket();
     if (u->fd < 0) {
         return err_sys(err, "create the vsock socket '%s'", u->path);
     }
-    r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
-    if (r < 0 && errno == EADDRINUSE && is_stale(u->path, &addr)) {
-        (void)unlink(u->path);
-        r = bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr));
-    }
-    if (r < 0) {
+    if (bind(u->fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
         return err_sys(err, "bind the vsock socket '%s'", u->path);
     }
     if (lstat(u->path, &st) == 0) {
@@ -376,13 +370,13 @@ static int bind_and_listen(struct vsock_uds *u, struct err *err)
 
 static const struct stream_port_ops uds_ops = {
     .start = uds_start,
+    .stop = uds_stop,
     .connect = uds_connect,
     .accepted = uds_accepted,
     .free = uds_free,
 };
 
-int vsock_uds_new(struct loop *loop, const char *path, struct stream_port **ret_port,
-                  struct err *err)
+int vsock_uds_new(const char *path, struct stream_port **ret_port, struct err *err)
 {
     size_t len = strlen(path);
     struct vsock_uds *u;
@@ -397,7 +391,6 @@ int vsock_uds_new(struct loop *loop, const char *path, struct stream_port **ret_
         return err_set(err, -ENOMEM, "vsock socket '%s': out of memory", path);
     }
     u->base.ops = &uds_ops;
-    u->loop = loop;
     u->fd = -1;
     list_init(&u->callers);
     u->path = strdup(path);

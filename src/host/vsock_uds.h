@@ -8,11 +8,9 @@
 
 #include "base/err.h"
 
-struct loop;
 struct stream_port;
 
-/* Bind `path` (at most 107 bytes) at once; taken up on `loop` when the device starts the port.  A
- * socket left over at `path` that nobody listens on is replaced; anything else there is an error.
+/* Bind `path` (at most 107 bytes) at once; whoever connects waits until a device starts the port.
+ * Anything that is at `path` is an error (-EADDRINUSE), also a socket that nobody listens on.
  * The socket is removed when the port is freed. */
-int vsock_uds_new(struct loop *loop, const char *path, struct stream_port **ret_port,
-                  struct err *err);
+int vsock_uds_new(const char *path, struct stream_port **ret_port, struct err *err);

@@ -50,14 +50,15 @@ static void device_init(void)
     memset(&d, 0, sizeof(d));
     CHECK_INT(pipe2(d.pipe, O_CLOEXEC), 0);
     CHECK_OK(loop_new(&d.loop, &err), &err);
-    CHECK_OK(vsock_uds_new(d.loop, PATH, &d.port, &err), &err);
-    CHECK_INT(d.port->ops->start(d.port, &client), 0);
+    CHECK_OK(vsock_uds_new(PATH, &d.port, &err), &err);
+    CHECK_INT(d.port->ops->start(d.port, d.loop, &client), 0);
     CHECK_OK(loop_thread_start(d.loop, "uds", &err), &err);
 }
 
 static void device_fini(void)
 {
     loop_thread_stop(d.loop);
+    d.port->ops->stop(d.port);
     stream_port_free(d.port);
     loop_free(d.loop);
     (void)close(d.pipe[0]);
@@ -263,16 +264,15 @@ TEST(vsock_uds, the_guest_connects_to_the_path_with_its_port)
     (void)close(listener);
     (void)unlink(addr.sun_path);
     (void)snprintf(path, sizeof(path), "/tmp/ec1-test-%090d", 1);
-    CHECK_OK(vsock_uds_new(d.loop, path, &deep, &err), &err);
+    CHECK_OK(vsock_uds_new(path, &deep, &err), &err);
     CHECK_INT(deep->ops->connect(deep, 1000), -ENAMETOOLONG);
     stream_port_free(deep);
     CHECK(access(path, F_OK) < 0);
     device_fini();
 }
 
-TEST(vsock_uds, only_a_socket_that_nobody_listens_on_is_replaced)
+TEST(vsock_uds, nothing_that_is_at_the_path_is_replaced_or_removed)
 {
-    struct loop *loop;
     struct stream_port *first = NULL;
     struct stream_port *second = NULL;
     struct err err = {0};
@@ -280,30 +280,50 @@ TEST(vsock_uds, only_a_socket_that_nobody_listens_on_is_replaced)
     char path[200];
     int fd;
 
-    CHECK_OK(loop_new(&loop, &err), &err);
-    CHECK_OK(vsock_uds_new(loop, PATH, &first, &err), &err);
-    CHECK_INT(vsock_uds_new(loop, PATH, &second, &err), -EADDRINUSE); /* it is listened on */
+    CHECK_OK(vsock_uds_new(PATH, &first, &err), &err);
+    CHECK_INT(vsock_uds_new(PATH, &second, &err), -EADDRINUSE); /* it is listened on */
     CHECK_HAS(err_text(&err), PATH);
     CHECK_INT(rename(PATH, PATH ".old"), 0);
     stream_port_free(first); /* its file is not at PATH any more */
     CHECK_INT(rename(PATH ".old", PATH), 0);
-    CHECK_OK(vsock_uds_new(loop, PATH, &second, &err), &err); /* stale: replaced */
+    CHECK_INT(vsock_uds_new(PATH, &second, &err), -EADDRINUSE); /* nobody listens on it */
+    CHECK_INT(unlink(PATH), 0);
+    CHECK_OK(vsock_uds_new(PATH, &second, &err), &err);
     CHECK_INT(unlink(PATH), 0);
     fd = open(PATH, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
     CHECK(fd >= 0);
     stream_port_free(second); /* somebody else's file now */
-    CHECK_INT(stat(PATH, &st), 0);
-    CHECK_INT(vsock_uds_new(loop, PATH, &second, &err), -EADDRINUSE);
     CHECK_INT(stat(PATH, &st), 0);
     (void)close(fd);
     CHECK_INT(unlink(PATH), 0);
 
     memset(path, 'a', sizeof(path));
     path[108] = '\0';
-    CHECK_INT(vsock_uds_new(loop, path, &second, &err), -ENAMETOOLONG);
+    CHECK_INT(vsock_uds_new(path, &second, &err), -ENAMETOOLONG);
     CHECK_HAS(err_text(&err), "of 108 bytes: must be 1 to 107");
-    CHECK_INT(vsock_uds_new(loop, "", &second, &err), -ENAMETOOLONG);
-    CHECK_INT(vsock_uds_new(loop, "/nonexistent/x.sock", &second, &err), -ENOENT);
+    CHECK_INT(vsock_uds_new("", &second, &err), -ENAMETOOLONG);
+    CHECK_INT(vsock_uds_new("/nonexistent/x.sock", &second, &err), -ENOENT);
     stream_port_free(NULL);
-    loop_free(loop);
+}
+
+TEST(vsock_uds, who_connects_between_two_devices_is_served_by_the_second)
+{
+    struct stream_client client = {.offer = on_offer, .owner = &d};
+    struct err err = {0};
+    int fd;
+
+    device_init();
+    loop_thread_stop(d.loop);
+    d.port->ops->stop(d.port);
+    loop_free(d.loop);
+    CHECK_OK(loop_new(&d.loop, &err), &err);
+    fd = dial();
+    CHECK_INT(write(fd, "CONNECT 52\n", 11), 11);
+    CHECK_INT(d.port->ops->start(d.port, d.loop, &client), 0);
+    CHECK_OK(loop_thread_start(d.loop, "uds", &err), &err);
+    await_offer();
+    CHECK_INT(d.guest_port, 52);
+    (void)close(d.fd);
+    (void)close(fd);
+    device_fini();
 }

@@ -3,17 +3,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "dev/fs/fs.h"
 #include "dev/misc/rng.h"
 #include "dev/pci/pci.h"
 #include "dev/virtio/mmio.h"
 #include "dev/vsock/vsock.h"
 #include "host/tree_dir.h"
-#include "host/vsock_uds.h"
 #include "io/loop.h"
 #include "machine/generation.h"
 #include "machine/layout.h"
+#include "machine/limits.h"
 #include "machine/machine_int.h"
+
+/* Clients of a microVM expect to hear soon from a guest that does not answer; our own wait for one
+ * that is still booting. */
+#define VSOCK_TIMEOUT_NS      (2 * NS_PER_S)
+#define VSOCK_LONG_TIMEOUT_NS (20 * NS_PER_S)
 
 static void line_set(void *owner, unsigned line, bool level)
 {
@@ -78,14 +84,31 @@ static int add_share(struct machine *m, const struct config_share *share, struct
 static int add_vsock(struct machine *m, const struct vm_config *config, struct loop *loop,
                      struct err *err)
 {
+    struct vsock_config vsock = {.guest_cid = config->vsock_cid,
+                                 .port = config->vsock_port,
+                                 .request_timeout_ns =
+                                     config->is_microvm ? VSOCK_TIMEOUT_NS : VSOCK_LONG_TIMEOUT_NS};
     struct virtio_dev *vdev = NULL;
-    struct stream_port *port = NULL;
-    int r = vsock_uds_new(loop, config->vsock_path, &port, err);
+    int r = config->vsock_port ? vsock_new(&vsock, m->mem, loop, &vdev, err) : 0;
 
-    if (r == 0) {
-        r = vsock_new(m->mem, loop, config->vsock_cid, port, &vdev, err);
+    return r < 0 || !vdev ? r : machine_add_virtio(m, vdev, "", err);
+}
+
+static int add_entropy(struct machine *m, const struct vm_config *config, struct loop *loop,
+                       struct err *err)
+{
+    const struct resource_limiter *limiter = config->entropy_limiter;
+    struct limiter_config limit = {0};
+    struct virtio_dev *vdev = NULL;
+    int r = 0;
+
+    if (limiter) {
+        limit = limits_config(limiter, true);
     }
-    return r < 0 ? r : machine_add_virtio(m, vdev, "", err);
+    if (config->has_entropy) {
+        r = rng_new(m->mem, loop, limiter ? &limit : NULL, &vdev, err);
+    }
+    return r < 0 || !vdev ? r : machine_add_virtio(m, vdev, "", err);
 }
 
 /* The order in which virtio devices are attached decides what the guest calls them, and clients
@@ -93,7 +116,6 @@ static int add_vsock(struct machine *m, const struct vm_config *config, struct l
 int machine_add_devices(struct machine *m, const struct vm_config *config,
                         const struct tty_port *console, struct err *err)
 {
-    struct virtio_dev *vdev = NULL;
     struct loop *loop = NULL;
     int r;
 
@@ -117,13 +139,10 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
         r = machine_add_pmems(m, config, loop, err);
     }
     if (r == 0) {
-        r = rng_new(m->mem, loop, NULL, &vdev, err);
+        r = add_vsock(m, config, loop, err);
     }
     if (r == 0) {
-        r = machine_add_virtio(m, vdev, "", err);
-    }
-    if (r == 0 && config->vsock_path) {
-        r = add_vsock(m, config, loop, err);
+        r = add_entropy(m, config, loop, err);
     }
     for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
         r = add_share(m, &config->shares[i], err);

@@ -45,6 +45,7 @@ static int build(struct rig *rig, const void *code, size_t len, struct err *err)
     CHECK_INT(console_watch(rig->console, "panic", on_panic, NULL), 0);
     config.kernel = rig->path;
     config.has_pci = rig->has_pci;
+    config.has_entropy = true;
     return machine_new(&config, console_port(rig->console), &g_machine, err);
 }
 

@@ -49,7 +49,15 @@ static int read_initrd(struct microvm *vm, struct start_plan *plan, struct err *
  * for each kind of device, in no particular order: machine/devices.c attaches them. */
 static int lend_devices(struct microvm *vm, struct start_plan *plan, struct err *err)
 {
-    int r = start_plan_add_drives(vm, plan, err);
+    const struct microvm_resources *res = &vm->resources;
+    int r;
+
+    plan->config.vsock_cid = res->vsock.guest_cid;
+    plan->config.vsock_port = vm->vsock_port;
+    plan->config.has_entropy = res->has_entropy;
+    plan->config.entropy_limiter =
+        res->entropy.has_rate_limiter ? &res->entropy.rate_limiter : NULL;
+    r = start_plan_add_drives(vm, plan, err);
 
     if (r == 0) {
         r = start_plan_add_pmems(vm, plan, err);

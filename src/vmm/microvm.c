@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "dev/port/stream_port.h"
 #include "vmm/microvm_int.h"
 
 #define PREBOOT  "The requested operation is not supported before starting the microVM."
@@ -71,6 +72,7 @@ void microvm_free(struct microvm *vm)
     }
     /* Devices first: they use what is freed after them. */
     microvm_unbuild(vm);
+    stream_port_free(vm->vsock_port);
     microvm_boot_fini(vm);
     microvm_cpu_fini(vm);
     microvm_drives_fini(vm);

@@ -28,6 +28,8 @@ struct microvm {
     struct microvm_resources resources;
     struct machine *machine; /* NULL before the start */
 
+    struct stream_port *vsock_port; /* do_vsock.c; NULL: none */
+
     /* do_boot.c */
     int kernel_fd; /* -1: none */
     int initrd_fd;
@@ -113,6 +115,8 @@ int do_stop_hinting(struct microvm *vm, const struct action *action, struct err 
 int do_get_hinting(struct microvm *vm, const struct action *action, struct err *err);
 
 int do_put_vsock(struct microvm *vm, const struct action *action, struct err *err);
+/* The host's end of it, as vm->resources.vsock says; there is none yet. */
+int microvm_open_vsock(struct microvm *vm, struct err *err);
 
 int do_put_entropy(struct microvm *vm, const struct action *action, struct err *err);
 

@@ -14,9 +14,11 @@
 #include "base/clock.h"
 #include "base/str.h"
 #include "config/resource.h"
+#include "dev/port/stream_port.h"
 #include "exec/control.h"
 #include "exec/ready.h"
 #include "host/console.h"
+#include "host/vsock_uds.h"
 #include "proto/exec_msg.h"
 #include "vmm/boot_spec.h"
 #include "vmm/kernel_find.h"
@@ -36,6 +38,7 @@ struct vm {
     struct boot_spec boot; /* initramfs and command line */
     struct console *console;
     struct exec_ready *ready;
+    struct stream_port *vsock;
     struct machine *machine;
     char socket[INSTANCE_DIR_MAX + 16];
     int64_t boot_timeout_ns;
@@ -119,7 +122,8 @@ static int build_machine(struct vm *vm, const struct vm_spec *spec, struct err *
         .initrd = vm->boot.initramfs.data,
         .initrd_len = vm->boot.initramfs.len,
         .vsock_cid = GUEST_CID,
-        .vsock_path = vm->socket,
+        .vsock_port = vm->vsock,
+        .has_entropy = true,
     };
 
     boot_spec_shares(spec, &vm->kernel, &config);
@@ -157,6 +161,9 @@ static int build(struct vm *vm, const struct vm_spec *spec, struct err *err)
     }
     if (r == 0) {
         r = exec_ready_open(vm->socket, &vm->ready, err);
+    }
+    if (r == 0) {
+        r = vsock_uds_new(vm->socket, &vm->vsock, err);
     }
     if (r == 0) {
         r = build_machine(vm, spec, err);
@@ -249,6 +256,7 @@ void vm_free(struct vm *vm)
         return;
     }
     machine_free(vm->machine);
+    stream_port_free(vm->vsock);
     exec_ready_close(vm->ready);
     console_free(vm->console);
     boot_spec_fini(&vm->boot);

@@ -61,7 +61,8 @@ export PS1= HOME=/
 echo "$@" >/run/init-args
 stty -echo 2>/dev/null
 echo GUEST-READY
-exec setsid cttyhack sh
+# Not interactive: busybox takes the end of a job for the end of its input then.
+exec setsid cttyhack sh -c 'sh -s 2>&1 | cat'
 """
 
 

@@ -179,12 +179,12 @@ class MicroVm:
     def ready(self, seconds=BOOT_TIMEOUT):
         self.wait_for(lambda: "GUEST-READY" in self.console(), "the guest", seconds)
         self.seen = 0
-        self.sh("true")  # and with it the shell's greeting
+        self.sh("true")
 
     def type(self, text):
         os.write(self.fifo, text.encode())
 
-    def sh(self, command, seconds=BOOT_TIMEOUT, check=True):
+    def sh(self, command, seconds=60, check=True):
         """Run it in the guest's shell; what it printed."""
         self.count = getattr(self, "count", 0) + 1
         mark = f"E{self.count}N"

@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/clock.h"
 #include "dev/vsock/vsock_int.h"
 #include "host/vsock_uds.h"
 #include "io/loop.h"
@@ -34,6 +35,7 @@ struct fake_packet {
 struct fake_vsock {
     struct fake_driver drv;
     struct loop *loop;
+    struct stream_port *port;
     struct vsock *dev;
     char path[64];
     gpa_t rx;
@@ -49,7 +51,7 @@ struct fake_vsock {
 static inline void fake_vsock_init(struct fake_vsock *g)
 {
     static unsigned serial;
-    struct stream_port *port;
+    struct vsock_config config = {.guest_cid = FAKE_CID, .request_timeout_ns = 20 * NS_PER_S};
     struct virtio_dev *dev;
     struct err err = {0};
 
@@ -58,8 +60,9 @@ static inline void fake_vsock_init(struct fake_vsock *g)
     (void)snprintf(g->path, sizeof(g->path), "/tmp/ec1-test-%d-%u.sock", getpid(), serial++);
     fake_driver_init(&g->drv);
     CHECK_OK(loop_new(&g->loop, &err), &err);
-    CHECK_OK(vsock_uds_new(g->loop, g->path, &port, &err), &err);
-    CHECK_OK(vsock_new(g->drv.mem, g->loop, FAKE_CID, port, &dev, &err), &err);
+    CHECK_OK(vsock_uds_new(g->path, &g->port, &err), &err);
+    config.port = g->port;
+    CHECK_OK(vsock_new(&config, g->drv.mem, g->loop, &dev, &err), &err);
     g->dev = vsock_of(dev);
     fake_driver_attach(&g->drv, dev);
     CHECK_OK(loop_thread_start(g->loop, "vsock", &err), &err);
@@ -70,6 +73,7 @@ static inline void fake_vsock_fini(struct fake_vsock *g)
     loop_thread_stop(g->loop);
     fake_driver_fini(&g->drv);
     loop_free(g->loop);
+    stream_port_free(g->port);
     CHECK(access(g->path, F_OK) < 0);
 }
 

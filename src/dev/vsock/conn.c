@@ -21,10 +21,7 @@
 #include "base/clock.h"
 #include "dev/vsock/vsock_int.h"
 #include "io/loop.h"
-
-/* A guest that is there answers in milliseconds; but one that is still booting, on a busy machine,
- * lets its interrupts wait for long. */
-#define REQUEST_TIMEOUT_NS (20 * NS_PER_S)
+#include "metrics/metrics.h"
 
 /* Names on the host's side for programs that connected: as microVM monitors are used to do it. */
 
@@ -69,6 +66,7 @@ struct vsock_conn *conn_new(struct vsock *v, int fd, uint32_t guest_port, uint32
     list_init(&c->ready);
     list_append(bucket(v, guest_port, host_port), &c->by_port);
     v->conn_count++;
+    metric_inc(&g_metrics.vsock.conns_added);
     return c;
 }
 
@@ -113,6 +111,7 @@ void conn_free(struct vsock_conn *c)
     list_remove(&c->ready);
     list_remove(&c->by_port);
     c->vsock->conn_count--;
+    metric_inc(&g_metrics.vsock.conns_removed);
     free(c);
 }
 
@@ -259,6 +258,7 @@ static void flush_pending(struct vsock_conn *c)
 
     if (n < 0) {
         if (errno != EAGAIN && errno != EINTR) {
+            metric_inc(&g_metrics.vsock.tx_flush_fails);
             stop_writing(c);
         }
         return;
@@ -392,6 +392,7 @@ int conn_write(struct vsock_conn *c, size_t len)
         return -ENOBUFS;
     }
     c->received += (uint32_t)len;
+    metric_add(&g_metrics.vsock.tx_bytes_count, len);
     if (c->is_write_shut || c->fd < 0) {
         c->forwarded = c->received;
         note_forwarded(c);
@@ -401,6 +402,7 @@ int conn_write(struct vsock_conn *c, size_t len)
         ssize_t n = write_now(c, len);
 
         if (n < 0) {
+            metric_inc(&g_metrics.vsock.tx_write_fails);
             stop_writing(c);
             return 0;
         }
@@ -464,6 +466,7 @@ static void on_request_timeout(void *owner)
     struct vsock *v = c->vsock;
 
     c->timer = NULL; /* it frees itself */
+    metric_inc(&g_metrics.vsock.conns_killed);
     conn_end(c, true);
     vsock_service(v);
 }
@@ -471,7 +474,8 @@ static void on_request_timeout(void *owner)
 void conn_request(struct vsock_conn *c)
 {
     c->state = CONN_REQUESTED;
-    c->timer = loop_add_timer(c->vsock->base.loop, REQUEST_TIMEOUT_NS, on_request_timeout, c);
+    c->timer =
+        loop_add_timer(c->vsock->base.loop, c->vsock->request_timeout_ns, on_request_timeout, c);
     conn_todo(c, TODO_REQUEST);
 }
 

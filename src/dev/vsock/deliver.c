@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 
 #include "dev/vsock/vsock_int.h"
+#include "metrics/metrics.h"
 
 #define TURNS_MAX 64 /* before other work of the loop gets a chance */
 
@@ -74,6 +75,7 @@ static bool send_header(struct vsock *v, const struct vsock_hdr *hdr)
     }
     (void)virtq_chain_write(chain, 0, hdr, sizeof(*hdr));
     virtq_push(&v->base.queues[VSOCK_RX], chain, sizeof(*hdr));
+    metric_inc(&g_metrics.vsock.rx_packets_count);
     return true;
 }
 
@@ -151,6 +153,7 @@ static void hand_over(struct vsock_conn *c, const struct batch *b, size_t got)
 
     c->todo &= ~TODO_CREDIT_UPDATE;
     c->sent += (uint32_t)got;
+    metric_add(&g_metrics.vsock.rx_bytes_count, got);
     while (got > 0) {
         size_t part = got < b->room[used] ? got : b->room[used];
 
@@ -159,6 +162,7 @@ static void hand_over(struct vsock_conn *c, const struct batch *b, size_t got)
         virtq_push(q, &v->rx_chains[used], sizeof(hdr) + part);
         got -= part;
         used++;
+        metric_inc(&g_metrics.vsock.rx_packets_count);
     }
     virtq_unpop(q, b->chain_count - used);
 }
@@ -182,6 +186,9 @@ static enum turn read_host(struct vsock_conn *c)
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
             c->is_readable = false;
         } else {
+            if (n < 0) {
+                metric_inc(&g_metrics.vsock.rx_read_fails);
+            }
             conn_set_eof(c);
         }
         return TURN_DONE;

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "dev/vsock/vsock_int.h"
+#include "metrics/metrics.h"
 
 #define PACKETS_MAX 256 /* before other work of the loop gets a chance */
 
@@ -117,6 +118,7 @@ bool vsock_take_packets(struct vsock *v)
         if (v->stray_count == VSOCK_STRAY_MAX || virtq_pop(q, &v->tx_chain) != 1) {
             return false;
         }
+        metric_inc(&g_metrics.vsock.tx_packets_count);
         on_packet(v);
         virtq_push(q, &v->tx_chain, 0);
     }

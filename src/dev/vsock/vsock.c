@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "dev/vsock/vsock_int.h"
+#include "metrics/metrics.h"
 
 /* Linux fills the whole rx queue with 4 KiB buffers: 128 of them are 512 KiB of guest memory. */
 
@@ -88,7 +89,8 @@ static void reset(struct virtio_dev *dev)
 
 static void notify(struct virtio_dev *dev, unsigned index)
 {
-    (void)index;
+    metric_inc(index == VSOCK_TX ? &g_metrics.vsock.tx_queue_event_count
+                                 : &g_metrics.vsock.rx_queue_event_count);
     vsock_service(vsock_of(dev));
 }
 
@@ -107,7 +109,7 @@ static void vsock_free(struct virtio_dev *dev)
         free_conns(&v->buckets[i]);
     }
     free_conns(&v->lingering);
-    stream_port_free(v->port);
+    v->port->ops->stop(v->port);
     virtio_dev_fini(dev);
     free(v);
 }
@@ -125,7 +127,7 @@ static const struct virtio_ops vsock_ops = {
     .load = vsock_load,
 };
 
-int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct stream_port *port,
+int vsock_new(const struct vsock_config *config, struct mem_map *mem, struct loop *loop,
               struct virtio_dev **ret_dev, struct err *err)
 {
     struct vsock *v = calloc(1, sizeof(*v));
@@ -133,11 +135,11 @@ int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct
     int r;
 
     if (!v) {
-        stream_port_free(port);
         return err_set(err, -ENOMEM, "virtio-vsock: out of memory");
     }
-    v->port = port;
-    v->guest_cid = guest_cid;
+    v->port = config->port;
+    v->guest_cid = config->guest_cid;
+    v->request_timeout_ns = config->request_timeout_ns;
     v->next_host_port = VSOCK_HOST_PORT_MIN;
     list_init(&v->lingering);
     list_init(&v->ready);
@@ -146,12 +148,8 @@ int vsock_new(struct mem_map *mem, struct loop *loop, uint32_t guest_cid, struct
     }
     r = virtio_dev_init(&v->base, &vsock_ops, mem, loop, VSOCK_QUEUE_COUNT,
                         VIRTIO_F_IN_ORDER | VIRTIO_F_EVENT_IDX, err);
-    if (r == 0 && (guest_cid < VSOCK_GUEST_CID_MIN || guest_cid == UINT32_MAX)) {
-        r = err_set(err, -EINVAL, "guest CID %u: must be %u to %u", guest_cid, VSOCK_GUEST_CID_MIN,
-                    UINT32_MAX - 1);
-    }
     if (r == 0) {
-        r = port->ops->start(port, &client);
+        r = v->port->ops->start(v->port, loop, &client);
         if (r < 0) {
             (void)err_set(err, r, "virtio-vsock: take connections from the host: %s", strerror(-r));
         }

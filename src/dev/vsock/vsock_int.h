@@ -123,8 +123,9 @@ struct vsock_stray {
 
 struct vsock {
     struct virtio_dev base;
-    struct stream_port *port; /* owned */
+    struct stream_port *port;
     uint32_t guest_cid;
+    int64_t request_timeout_ns;
     bool is_started;
     uint32_t next_host_port;
     /* After a snapshot, until the guest has handled TRANSPORT_RESET: it is sent nothing. */
