@@ -20,7 +20,7 @@ CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".ca
 # What a guest of the microVM may meet, dependencies are added.
 MODULES = [
     "virtio_mmio", "virtio_pci", "virtio_blk", "ext4", "virtio_net", "virtio_balloon", "virtio_rng",
-    "vmw_vsock_virtio_transport", "virtio_pmem", "nd_pmem", "virtio_mem", "i8042", "atkbd",
+    "vmw_vsock_virtio_transport", "virtio_pmem", "nd_pmem", "virtio_mem", "i8042", "atkbd", "ptp_kvm",
 ]
 
 # The first program of both: the initrd and the root.

@@ -173,6 +173,11 @@ def test_too_many_devices(vm, folder):
                  "Could not allocate GSI: The requested resource is not available.")
 
 
+def test_kvm_ptp(booted):
+    names = booted.sh("cat /sys/class/ptp/*/clock_name")
+    assert "KVM virtual PTP" in names
+
+
 # --- CPU ---
 
 def cpuid(vm, leaf, subleaf=0):

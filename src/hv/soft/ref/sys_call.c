@@ -5,8 +5,10 @@
  * that is not canonical faults in the kernel on Intel, in user mode on AMD.  SYSRET loads fixed
  * attributes into SS, as Intel does; SYSCALL outside long mode, which only AMD has, is #UD.
  */
+#include "base/clock.h"
 #include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/ref/sys.h"
+#include "mem/map.h"
 #include "x86/msr.h"
 
 static void enter_flat(struct vcpu *v, uint16_t cs, uint16_t ss, unsigned cpl, bool is_64,
@@ -136,9 +138,36 @@ enum ref_result sys_int(struct vcpu *v, const struct insn *insn)
 
 /* The hypercalls of KVM guests (Linux, Documentation/virt/kvm/x86/hypercalls.rst): number in RAX,
  * arguments in RBX and RCX. */
-#define KVM_HC_KICK_CPU 5 /* RCX: APIC ID; waiters for a spinlock sleep in HLT until it comes */
-#define KVM_ENOSYS      (-1000)
-#define KVM_EPERM       (-1)
+#define KVM_HC_KICK_CPU      5 /* RCX: APIC ID; waiters for a spinlock sleep in HLT until it comes */
+#define KVM_HC_CLOCK_PAIRING 9 /* RBX: where to write; RCX: which clock */
+#define KVM_ENOSYS           (-1000)
+#define KVM_EPERM            (-1)
+#define KVM_EFAULT           (-14)
+#define KVM_EOPNOTSUPP       (-95)
+
+/* The host's wall clock and the guest's TSC at the same moment: Linux makes /dev/ptp0 of it. */
+struct clock_pairing {
+    int64_t sec;
+    int64_t nsec;
+    uint64_t tsc;
+    uint32_t flags;
+    uint32_t pad[9];
+};
+
+_Static_assert(sizeof(struct clock_pairing) == 64, "Linux: arch/x86/include/uapi/asm/kvm_para.h");
+
+static int64_t pair_clocks(struct vcpu *v, uint64_t gpa, uint64_t clock)
+{
+    struct clock_pairing pairing = {.tsc = v->platform->tsc(v)};
+    int64_t now_ns = clock_wall_ns();
+
+    if (clock != 0) { /* the wall clock is the only one */
+        return KVM_EOPNOTSUPP;
+    }
+    pairing.sec = now_ns / NS_PER_S;
+    pairing.nsec = now_ns % NS_PER_S;
+    return mem_write(v->mem, GPA(gpa), &pairing, sizeof(pairing)) < 0 ? KVM_EFAULT : 0;
+}
 
 enum ref_result sys_vmcall(struct vcpu *v, const struct insn *insn)
 {
@@ -150,6 +179,8 @@ enum ref_result sys_vmcall(struct vcpu *v, const struct insn *insn)
     } else if ((uint32_t)v->gpr[GPR_RAX] == KVM_HC_KICK_CPU) {
         v->platform->unhalt(v, (uint32_t)v->gpr[GPR_RCX]);
         result = 0;
+    } else if ((uint32_t)v->gpr[GPR_RAX] == KVM_HC_CLOCK_PAIRING) {
+        result = pair_clocks(v, v->gpr[GPR_RBX], v->gpr[GPR_RCX]);
     }
     v->gpr[GPR_RAX] = (uint64_t)result;
     return REF_NEXT;

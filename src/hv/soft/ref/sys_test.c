@@ -1,5 +1,6 @@
 /* sys_test.c — system instructions, called with hand-made struct insn on a small machine. */
 #include <stdlib.h>
+#include <time.h>
 
 #include "hv/soft/cpu/cpuid.h"
 #include "hv/soft/cpu/fpu.h"
@@ -191,6 +192,33 @@ TEST(sys, hypercall_kicks_a_cpu_for_the_kernel_only)
     CHECK_INT(op(&vm, INSN_VMMCALL), REF_NEXT);
     CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-1);
     CHECK_INT(vm.unhalted, 3);
+    sys_vm_stop(&vm);
+}
+
+TEST(sys, hypercall_pairs_wall_clock_and_tsc)
+{
+    struct soft_vm vm;
+    int64_t pairing[8];
+    int64_t now_s = (int64_t)time(NULL);
+
+    sys_vm_start(&vm);
+    vm.v->gpr[GPR_RAX] = 9;
+    vm.v->gpr[GPR_RBX] = 0x5000;
+    vm.v->gpr[GPR_RCX] = 0;
+    CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 0);
+    CHECK_INT(mem_read(vm.v->mem, GPA(0x5000), pairing, sizeof(pairing)), 0);
+    CHECK(pairing[0] >= now_s && pairing[0] < now_s + 60);
+    CHECK(pairing[1] >= 0 && pairing[1] < 1000000000);
+    vm.v->gpr[GPR_RAX] = 9;
+    vm.v->gpr[GPR_RCX] = 1; /* no such clock */
+    CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-95);
+    vm.v->gpr[GPR_RAX] = 9;
+    vm.v->gpr[GPR_RBX] = UINT64_MAX - 8;
+    vm.v->gpr[GPR_RCX] = 0;
+    CHECK_INT(op(&vm, INSN_VMCALL), REF_NEXT);
+    CHECK_INT(vm.v->gpr[GPR_RAX], (uint64_t)-14);
     sys_vm_stop(&vm);
 }
 
