@@ -60,7 +60,7 @@ int config_check(const struct vm_config *config, struct err *err)
         return err_set(err, -ERANGE, "memory %s: must be 32 MiB to 512 GiB in whole MiB",
                        str_from_size(config->mem_bytes, text));
     }
-    if (!config->kernel && !config->is_restored) {
+    if (!config->kernel && !config->restored) {
         return err_set(err, -EINVAL, "no kernel given");
     }
     if (config->vsock_port && !config->is_microvm &&

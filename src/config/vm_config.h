@@ -14,6 +14,7 @@
 #include "config/resource.h"
 
 struct cpu_template;
+struct state_file;
 
 #define CONFIG_VCPU_MAX      32
 #define CONFIG_MEM_MIN_BYTES (32 * MIB)
@@ -68,7 +69,7 @@ struct vm_config {
     /* The machine comes from a snapshot: no kernel is loaded; its memory is this file (the
      * caller's) or is brought in by whoever listens at uffd_path, for as long as the machine lives.
      */
-    bool is_restored;
+    struct state_file *restored; /* NULL: a new machine */
     int memory_fd;
     const char *uffd_path; /* NULL: memory_fd */
     bool has_pci;          /* virtio devices on a PCI bus, not as virtio-mmio */

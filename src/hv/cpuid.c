@@ -361,7 +361,10 @@ int hv_cpuid_shape(struct hv_cpuid *table, const struct hv_cpuid_vm *vm, struct 
     if (r == 0) {
         r = hv_cpuid_is_amd(table) ? shape_amd(&s) : shape_intel(&s);
     }
-    return r < 0 ? err_set(err, r, "CPUID: more than %d leaves", HV_CPUID_MAX) : 0;
+    if (r < 0) {
+        return err_set(err, r, "CPUID: more than %d leaves", HV_CPUID_MAX);
+    }
+    return vm->saved ? hv_cpuid_adopt(table, vm->saved, err) : 0;
 }
 
 void hv_cpuid_patch_id(const struct hv_cpuid_vm *vm, unsigned index, uint32_t leaf,

@@ -32,6 +32,7 @@ struct hv_cpuid_vm {
     unsigned vcpu_count;
     bool has_smt;                        /* two threads per core, unless there is one vCPU */
     const struct cpu_template *template; /* NULL: none */
+    const struct hv_cpuid *saved;        /* what the guest was shown before; NULL: it is new */
 };
 
 /* -ENOSPC when the table is full. */
@@ -42,10 +43,15 @@ struct hv_cpuid_entry *hv_cpuid_find(struct hv_cpuid *table, uint32_t leaf, uint
 const struct hv_cpuid_entry *hv_cpuid_find_const(const struct hv_cpuid *table, uint32_t leaf,
                                                  uint32_t subleaf);
 
-/* Template, then the VM's own.  -ENOTSUP: the template changes a leaf that is not there. */
+/* Template, then the VM's own, then what the guest was shown before.  -ENOTSUP: the template
+ * changes a leaf that is not there, or the guest was shown more than there is. */
 int hv_cpuid_shape(struct hv_cpuid *table, const struct hv_cpuid_vm *vm, struct err *err);
 /* In the answer of a leaf, what tells the CPUs of a VM apart. */
 void hv_cpuid_patch_id(const struct hv_cpuid_vm *vm, unsigned index, uint32_t leaf,
                        uint32_t regs[CPUID_REGS]);
 /* "AuthenticAMD" or "HygonGenuine" in leaf 0. */
 bool hv_cpuid_is_amd(const struct hv_cpuid *table);
+
+/* cpuid_saved.c: `table` becomes `saved`, if it has all features of that. */
+int hv_cpuid_adopt(struct hv_cpuid *table, const struct hv_cpuid *saved, struct err *err);
+bool hv_cpuid_same_vendor(const struct hv_cpuid *a, const struct hv_cpuid *b);

@@ -53,6 +53,11 @@ void hv_vcpu_paused(struct hv_vcpu *vcpu)
     vcpu->ops->vcpu_paused(vcpu);
 }
 
+const struct hv_cpuid *hv_vm_cpuid(const struct hv_vm *vm)
+{
+    return vm->ops->vm_cpuid(vm);
+}
+
 int hv_vm_get(struct hv_vm *vm, struct vm_state *ret_state)
 {
     return vm->ops->vm_get(vm, ret_state);

@@ -27,6 +27,7 @@
 #include "mem/addr.h"
 
 struct cpu_template;
+struct hv_cpuid;
 struct mem_map;
 struct hv_vm;   /* each backend's struct starts with one, below */
 struct hv_vcpu; /* likewise */
@@ -67,6 +68,9 @@ struct hv_config {
     bool has_smt;                   /* two threads per core, unless there is one vCPU */
     const struct cpu_template
         *cpu_template; /* changes to CPUID and MSRs; NULL: none.  Outlives the VM */
+    /* What the guest of a snapshot was shown; NULL: it is new.  For the time of the calls that make
+     * VM and vCPUs. */
+    const struct hv_cpuid *saved_cpuid;
 };
 
 /* A number about a vCPU, for people: a backend names what it counts, and nobody else knows these
@@ -94,6 +98,8 @@ struct hv_ops {
     /* The machine was paused: tell the guest, if it wants to know, that this CPU stood still, so
      * that its watchdogs are not alarmed.  While no thread is in vcpu_run. */
     void (*vcpu_paused)(struct hv_vcpu *vcpu);
+    /* What the guest is shown: the same for all vCPUs but for their ids. */
+    const struct hv_cpuid *(*vm_cpuid)(const struct hv_vm *vm);
     /* The VM's own state, while no thread is in vcpu_run.  After vm_get, vcpu_get tells each TSC as
      * it was at that moment.  vm_set comes before the vcpu_set of all vCPUs: clocks stand still as
      * set, until vm_go.  vm_go before the next vcpu_run after any of both. */
@@ -144,6 +150,7 @@ void hv_vcpu_kick(struct hv_vcpu *vcpu);
 int hv_vcpu_get(struct hv_vcpu *vcpu, struct cpu_state *ret_state);
 int hv_vcpu_set(struct hv_vcpu *vcpu, const struct cpu_state *state);
 void hv_vcpu_paused(struct hv_vcpu *vcpu);
+const struct hv_cpuid *hv_vm_cpuid(const struct hv_vm *vm);
 int hv_vm_get(struct hv_vm *vm, struct vm_state *ret_state);
 int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err);
 void hv_vm_go(struct hv_vm *vm);

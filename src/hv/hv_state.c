@@ -2,6 +2,7 @@
 #include "hv/hv_state.h"
 
 #include "base/bits.h"
+#include "hv/cpuid.h"
 #include "state/state.h"
 
 static void segment_fields(struct cpu_segment *seg, struct state *s)
@@ -88,5 +89,20 @@ void vm_state_fields(struct vm_state *vm, struct state *s)
     STATE(s, vm->ioapic.lines);
     for (unsigned i = 0; i < HV_IRQ_LINES; i++) {
         STATE(s, vm->ioapic.redir[i]);
+    }
+}
+
+void cpuid_fields(struct hv_cpuid *table, struct state *s)
+{
+    state_count(s, "leaves", &table->count, HV_CPUID_MAX);
+    for (unsigned i = 0; i < table->count; i++) {
+        struct hv_cpuid_entry *entry = &table->entries[i];
+
+        STATE(s, entry->leaf);
+        STATE(s, entry->subleaf);
+        STATE(s, entry->flags);
+        for (unsigned reg = 0; reg < CPUID_REGS; reg++) {
+            STATE(s, entry->regs[reg]);
+        }
     }
 }

@@ -157,6 +157,20 @@ static int add_boot(struct machine *m, const struct vm_config *config, struct er
     return r;
 }
 
+/* The VM and its CPUs; those of a snapshot go on showing what they showed. */
+static int add_engine(struct machine *m, const struct vm_config *config, struct hv_config *hv,
+                      struct err *err)
+{
+    AUTO_FREE struct hv_cpuid *cpuid = NULL;
+    int r = config->restored ? machine_load_cpuid(config->restored, &cpuid, err) : 0;
+
+    hv->saved_cpuid = cpuid;
+    if (r == 0) {
+        r = hv_vm_new(m->backend.ops, hv, &m->vm, err);
+    }
+    return r < 0 ? r : add_cpus(m, err);
+}
+
 static int build(struct machine *m, const struct vm_config *config, const struct tty_port *console,
                  struct err *err)
 {
@@ -173,10 +187,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
         hv.mem = m->mem;
     }
     if (r == 0) {
-        r = hv_vm_new(m->backend.ops, &hv, &m->vm, err);
-    }
-    if (r == 0) {
-        r = add_cpus(m, err);
+        r = add_engine(m, config, &hv, err);
     }
     if (r == 0) {
         r = machine_cmdline_begin(m, config, err);
@@ -184,7 +195,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
     if (r == 0) {
         r = machine_add_devices(m, config, console, err);
     }
-    return r < 0 || config->is_restored ? r : add_boot(m, config, err);
+    return r < 0 || config->restored ? r : add_boot(m, config, err);
 }
 
 int machine_new(const struct vm_config *config, const struct tty_port *console,

@@ -15,6 +15,7 @@
 
 struct i8042;
 struct loop;
+struct state_file;
 struct uffd;
 struct uart16550;
 struct pci_bus;
@@ -156,6 +157,10 @@ int machine_place_pci(struct machine *machine, struct machine_slot *slot, struct
 void machine_unplace_pci(struct machine *machine, const struct machine_slot *slot);
 struct acpi_pci;
 void machine_describe_pci(struct acpi_pci *pci);
+
+/* snapshot.c: what the guest of a snapshot was shown; the caller frees it. */
+struct hv_cpuid;
+int machine_load_cpuid(struct state_file *file, struct hv_cpuid **ret_cpuid, struct err *err);
 
 /* pause.c */
 void machine_pause_init(struct machine *machine);

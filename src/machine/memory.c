@@ -24,7 +24,7 @@ static struct mem_backing backing_of(const struct vm_config *config)
                                            [PAGES_2M] = MEM_PAGES_2M};
 
     return (struct mem_backing){.pages = pages[config->huge_pages],
-                                .has_file = config->is_restored && !config->uffd_path,
+                                .has_file = config->restored && !config->uffd_path,
                                 .fd = config->memory_fd,
                                 .is_lazy = config->uffd_path != NULL};
 }
@@ -70,7 +70,7 @@ int machine_add_memory(struct machine *m, const struct vm_config *config, struct
     if (r == 0 && backing.is_lazy) {
         r = hand_over(m, config, err);
     }
-    if (r < 0 && config->is_restored) {
+    if (r < 0 && config->restored) {
         return err_wrap(err, r, "Failed to load guest memory: Error creating guest memory from %s",
                         backing.is_lazy ? "uffd" : "file");
     }

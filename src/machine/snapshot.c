@@ -1,6 +1,7 @@
 /* snapshot.c — CPUs, clocks and devices of a machine as sections of a state file.
  *
- * Sections: "machine" says what kind of machine it is, "vm" and "vcpu.<n>" hold what the engine
+ * Sections: "machine" says what kind of machine it is, "vm", "cpuid" and
+ * "vcpu.<n>" hold what the engine
  * has, "device.<kind>@<address>" each device on a bus, "pci.bus." and "pci.<kind>.<id>" the PCI bus
  * and what is on it.  Devices come first when saving: one that finishes its requests still raises
  * interrupts.
@@ -17,6 +18,7 @@
 #include "base/log.h"
 #include "dev/pci/pci.h"
 #include "dev/virtio/virtio.h"
+#include "hv/cpuid.h"
 #include "hv/hv_state.h"
 #include "machine/generation.h"
 #include "machine/machine_int.h"
@@ -222,6 +224,37 @@ static int save_vcpus(struct machine *m, struct state_file *file, struct err *er
     return 0;
 }
 
+static int save_cpuid(struct machine *m, struct state_file *file, struct err *err)
+{
+    AUTO_FREE struct hv_cpuid *copy = malloc(sizeof(*copy));
+    struct state s;
+
+    if (!copy) {
+        return err_set(err, -ENOMEM, "CPUID: out of memory");
+    }
+    *copy = *hv_vm_cpuid(m->vm);
+    state_save(file, &s, "cpuid");
+    cpuid_fields(copy, &s);
+    return state_close(&s, err);
+}
+
+int machine_load_cpuid(struct state_file *file, struct hv_cpuid **ret_cpuid, struct err *err)
+{
+    AUTO_FREE struct hv_cpuid *cpuid = calloc(1, sizeof(*cpuid));
+    struct state s;
+    int r =
+        cpuid ? state_load(file, &s, err, "cpuid") : err_set(err, -ENOMEM, "CPUID: out of memory");
+
+    if (r == 0) {
+        cpuid_fields(cpuid, &s);
+        r = state_close(&s, err);
+    }
+    if (r == 0) {
+        *ret_cpuid = TAKE_PTR(cpuid);
+    }
+    return r;
+}
+
 static int save_engine(struct machine *m, struct state_file *file, struct err *err)
 {
     struct vm_state vm = {0};
@@ -234,6 +267,9 @@ static int save_engine(struct machine *m, struct state_file *file, struct err *e
     state_save(file, &s, "vm");
     vm_state_fields(&vm, &s);
     r = state_close(&s, err);
+    if (r == 0) {
+        r = save_cpuid(m, file, err);
+    }
     return r < 0 ? r : save_vcpus(m, file, err);
 }
 

@@ -1,6 +1,6 @@
 /* snapshot.h — a machine's state into files and back (docs/snapshots.md).
  *
- * Restoring is building: machine_new() with config->is_restored makes the same machine without a
+ * Restoring is building: machine_new() with config->restored makes the same machine without a
  * kernel, machine_load() puts the state into it, and its first machine_resume() lets it run.
  *
  * Threads: as machine.h.

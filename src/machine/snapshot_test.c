@@ -68,7 +68,7 @@ static struct machine *build(struct port *port, struct vm_config *config)
     config->vcpu_count = 1;
     config->mem_bytes = MEM_BYTES;
     config->cmdline = "test";
-    config->kernel = config->is_restored ? NULL : path;
+    config->kernel = config->restored ? NULL : path;
     CHECK_OK(machine_new(config, &port->tty, &m, &err), &err);
     (void)close(fd);
     return m;
@@ -165,7 +165,7 @@ TEST(machine_snapshot, a_loaded_machine_goes_on_where_the_other_stopped)
     struct port port;
     struct port after;
     struct state_file file = {0};
-    struct vm_config config = {.is_restored = true};
+    struct vm_config config = {.restored = &file};
     struct machine *saved = make_snapshot(&port, &file, &config.memory_fd);
     struct machine *loaded;
     struct err err = {0};
@@ -241,7 +241,7 @@ TEST(machine_snapshot, damaged_sections_do_no_harm)
     struct port port;
     struct port other;
     struct state_file file = {0};
-    struct vm_config config = {.is_restored = true};
+    struct vm_config config = {.restored = &file};
     struct machine *saved = make_snapshot(&port, &file, &config.memory_fd);
     size_t step = file.end / 199;
     unsigned refused = 0;
@@ -267,7 +267,7 @@ TEST(machine_snapshot, a_machine_of_another_shape_is_refused)
     struct port port;
     struct port other;
     struct state_file file = {0};
-    struct vm_config config = {.is_restored = true, .has_pci = true};
+    struct vm_config config = {.restored = &file, .has_pci = true};
     struct machine *saved = make_snapshot(&port, &file, &config.memory_fd);
     struct machine *m;
     struct err err = {0};

@@ -1,6 +1,8 @@
 /* do_cpu.c — cpu-config and cpu_template: what the guest sees of its CPU. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/auto.h"
 #include "config/cpu_json.h"
 #include "vmm/microvm_int.h"
 #include "x86/cpu_template.h"
@@ -17,6 +19,7 @@ int do_put_cpu(struct microvm *vm, const struct action *action, struct err *err)
     }
     microvm_cpu_fini(vm);
     vm->cpu_template = template;
+    vm->cpu_json = TAKE_PTR(action->cpu->json);
     vm->resources.machine.cpu_template = TEMPLATE_NONE;
     return 0;
 }
@@ -25,6 +28,8 @@ void microvm_cpu_fini(struct microvm *vm)
 {
     cpu_json_free(vm->cpu_template);
     vm->cpu_template = NULL;
+    free(vm->cpu_json);
+    vm->cpu_json = NULL;
 }
 
 static bool static_kind(int wanted, enum cpu_template_kind *ret_kind)

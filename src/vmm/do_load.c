@@ -20,12 +20,16 @@
 #include "vmm/microvm_int.h"
 #include "vmm/snapshot_resources.h"
 
+/* Bytes of a custom CPU template; requests are limited to less. */
+#define CPU_JSON_MAX 1000000u
+
 /* What a load works with. */
 struct load {
     struct microvm *vm;
     const struct resource_snapshot_load *request;
     struct state_file file;
     struct microvm_resources resources; /* of the snapshot */
+    struct resource_cpu cpu;
     bool has_pci;
     int memory_fd;
 };
@@ -61,6 +65,7 @@ static int read_state(struct load *l, struct err *err)
     }
     if (r == 0) {
         snapshot_resources_fields(&l->resources, &l->has_pci, &s);
+        state_str(&s, "cpu-config", &l->cpu.json, CPU_JSON_MAX);
         r = state_close(&s, err);
     }
     return r < 0 ? err_wrap(err, r, "Failed to load snapshot state from file") : 0;
@@ -209,11 +214,23 @@ static int put_singles(struct load *l, struct err *err)
     return r;
 }
 
+/* The MSRs of a custom template; what it made of CPUID is in the snapshot as well. */
+static int put_cpu(struct load *l, struct err *err)
+{
+    struct action action = {.kind = ACTION_PUT_CPU, .cpu = &l->cpu};
+
+    return l->cpu.json ? microvm_configure(l->vm, &action, err) : 0;
+}
+
 static int configure(struct load *l, struct err *err)
 {
     int r;
 
     take_plain(l);
+    r = put_cpu(l, err);
+    if (r < 0) {
+        return r;
+    }
     r = put_lists(l, err);
     return r < 0 ? r : put_singles(l, err);
 }
@@ -230,7 +247,7 @@ static int build(struct load *l, struct err *err)
     }
     r = start_plan_fill(l->vm, &plan, err);
     if (r == 0) {
-        plan.config.is_restored = true;
+        plan.config.restored = &l->file;
         plan.config.memory_fd = l->memory_fd;
         plan.config.uffd_path = is_uffd(l) ? memory_path(l) : NULL;
         r = microvm_build(l->vm, &plan, err);
@@ -268,6 +285,7 @@ static void load_fini(struct load *l)
     }
     state_file_fini(&l->file);
     microvm_resources_fini(&l->resources);
+    resource_cpu_fini(&l->cpu);
 }
 
 static int finish(struct microvm *vm, bool resume, struct err *err)

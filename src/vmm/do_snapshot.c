@@ -77,6 +77,7 @@ static int save_resources(struct microvm *vm, struct state_file *file, struct er
 
     state_save(file, &s, "microvm");
     snapshot_resources_fields(&vm->resources, &has_pci, &s);
+    state_str(&s, "cpu-config", &vm->cpu_json, 0);
     return state_close(&s, err);
 }
 

@@ -46,6 +46,7 @@ struct microvm {
 
     /* do_cpu.c */
     struct cpu_template *cpu_template; /* custom; NULL: none */
+    char *cpu_json;                    /* its text */
     /* do_pmem.c: one for each of resources.pmems while there is a machine, or one is being built */
     struct pmem_port **pmem_ports;
 

@@ -43,7 +43,8 @@ static struct hv_cpuid_vm describe(const struct kvm_vm *vm)
 {
     return (struct hv_cpuid_vm){.vcpu_count = vm->config.vcpu_count,
                                 .has_smt = vm->config.has_smt,
-                                .template = vm->config.cpu_template};
+                                .template = vm->config.cpu_template,
+                                .saved = vm->config.saved_cpuid};
 }
 
 int kvm_cpuid_init(struct kvm_vm *vm, struct err *err)
@@ -98,4 +99,9 @@ int kvm_cpuid_set(struct kvm_vcpu *vcpu, struct err *err)
     r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_CPUID2, cpuid);
     free(cpuid);
     return r < 0 ? err_set(err, r, "KVM: set CPUID: %s", strerror(-r)) : 0;
+}
+
+const struct hv_cpuid *kvm_vm_cpuid(const struct hv_vm *hv)
+{
+    return &((const struct kvm_vm *)hv)->cpuid;
 }

@@ -76,6 +76,7 @@ int kvm_kick_init(struct err *err);
 int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
 void kvm_vcpu_paused(struct hv_vcpu *hv);
+const struct hv_cpuid *kvm_vm_cpuid(const struct hv_vm *hv);
 /* vm_state.c */
 int kvm_vm_get(struct hv_vm *hv, struct vm_state *ret_state);
 int kvm_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err);

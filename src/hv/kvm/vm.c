@@ -278,6 +278,7 @@ const struct hv_ops hv_kvm_ops = {
     .vcpu_get = kvm_vcpu_get,
     .vcpu_set = kvm_vcpu_set,
     .vcpu_paused = kvm_vcpu_paused,
+    .vm_cpuid = kvm_vm_cpuid,
     .vm_get = kvm_vm_get,
     .vm_set = kvm_vm_set,
     .vm_go = kvm_vm_go,

@@ -65,7 +65,8 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
 {
     const struct hv_cpuid_vm cpuid = {.vcpu_count = config->vcpu_count,
                                       .has_smt = config->has_smt,
-                                      .template = config->cpu_template};
+                                      .template = config->cpu_template,
+                                      .saved = config->saved_cpuid};
     struct soft_vm *vm;
     int r;
 
@@ -227,6 +228,11 @@ static int soft_doorbell_remove(struct hv_vm *hv, const struct hv_doorbell *bell
     return soft_doorbells_remove(&soft_vm_of(hv)->doorbells, bell);
 }
 
+static const struct hv_cpuid *soft_vm_cpuid(const struct hv_vm *hv)
+{
+    return cpuid_table(((const struct soft_vm *)(const void *)hv)->cpuid);
+}
+
 /* The MMU marks before the first write to a page. */
 static int soft_dirty_sync(struct hv_vm *hv)
 {
@@ -270,6 +276,7 @@ const struct hv_ops hv_soft_ops = {
     .vcpu_get = soft_vcpu_get,
     .vcpu_set = soft_vcpu_set,
     .vcpu_paused = soft_vcpu_paused,
+    .vm_cpuid = soft_vm_cpuid,
     .vm_get = soft_vm_get,
     .vm_set = soft_vm_set,
     .vm_go = soft_vm_go,

@@ -400,6 +400,11 @@ void cpuid_model_free(struct cpuid_model *model)
     free(model);
 }
 
+const struct hv_cpuid *cpuid_table(const struct cpuid_model *model)
+{
+    return &model->table;
+}
+
 /* A leaf beyond the range: Intel repeats its highest basic leaf. */
 static bool is_out_of_range(const struct cpuid_model *m, uint32_t leaf)
 {

@@ -12,6 +12,7 @@
 
 struct cpuid_model;
 struct err;
+struct hv_cpuid;
 struct hv_cpuid_vm;
 
 /* Frequency of the local APIC's timer before its divider. */
@@ -22,6 +23,9 @@ struct hv_cpuid_vm;
 int cpuid_model_new(const struct hv_cpuid_vm *vm, uint32_t tsc_khz, struct cpuid_model **ret_model,
                     struct err *err);
 void cpuid_model_free(struct cpuid_model *model);
+
+/* All that it answers, but for what depends on the vCPU. */
+const struct hv_cpuid *cpuid_table(const struct cpuid_model *model);
 
 /* eax, ebx, ecx, edx */
 void cpuid_query(const struct vcpu *v, uint32_t leaf, uint32_t subleaf, uint32_t ret_regs[4]);
