@@ -6,6 +6,7 @@
 #include "api/api.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "codec/json_out.h"
+#include "codec/utf8.h"
 #include "io/loop.h"
 #include "metrics/metrics.h"
 
@@ -65,9 +67,15 @@ static void put_answer(struct buf *out, unsigned status, const struct buf *body,
 
 static void put_fault(struct buf *body, const struct err *err)
 {
+    char text[ERR_TEXT_MAX];
+    size_t len = strlen(err_text(err));
+
+    /* A long text was cut, perhaps within a character. */
+    len = utf8_valid(err_text(err), len);
+    (void)snprintf(text, sizeof(text), "%.*s", (int)len, err_text(err));
     buf_clear(body);
     buf_append_str(body, "{\"fault_message\":");
-    json_put_string(body, err_text(err));
+    json_put_string(body, text);
     buf_append_str(body, "}");
 }
 

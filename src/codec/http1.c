@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "base/str.h"
+#include "codec/utf8.h"
 
 enum state { IN_REQUEST_LINE, IN_FIELDS, IN_BODY };
 
@@ -45,56 +46,6 @@ void http1_parser_fini(struct http1_parser *parser)
     start_over(parser);
 }
 
-/* --- UTF-8 --- */
-
-/* Length of the sequence at `s`, 0 if it is none (RFC 3629, section 4). */
-static size_t utf8_len(const uint8_t *s, size_t left)
-{
-    static const struct {
-        uint8_t mask, lead, len;
-        uint32_t min;
-    } forms[] = {{0x80, 0x00, 1, 0},
-                 {0xe0, 0xc0, 2, 0x80},
-                 {0xf0, 0xe0, 3, 0x800},
-                 {0xf8, 0xf0, 4, 0x10000}};
-
-    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
-        uint32_t c = s[0] & (uint8_t)~forms[i].mask;
-
-        if ((s[0] & forms[i].mask) != forms[i].lead) {
-            continue;
-        }
-        if (left < forms[i].len) {
-            return 0;
-        }
-        for (size_t k = 1; k < forms[i].len; k++) {
-            if ((s[k] & 0xc0) != 0x80) {
-                return 0;
-            }
-            c = c << 6 | (s[k] & 0x3f);
-        }
-        return c < forms[i].min || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : forms[i].len;
-    }
-    return 0;
-}
-
-/* Is it all UTF-8?  Else *ret_valid is the length of what is. */
-static bool is_utf8(const char *text, size_t len, size_t *ret_valid)
-{
-    size_t at = 0;
-
-    while (at < len) {
-        size_t step = utf8_len((const uint8_t *)text + at, len - at);
-
-        if (step == 0) {
-            *ret_valid = at;
-            return false;
-        }
-        at += step;
-    }
-    return true;
-}
-
 /* --- the request line --- */
 
 static int invalid_request(struct err *err)
@@ -121,7 +72,7 @@ static int take_uri(struct http1_request *request, const char *text, size_t len,
         return err_set(err, -EINVAL, "Invalid URI: Empty URI not allowed.");
     }
     /* What follows treats it as a C string; a NUL is no character of a URI. */
-    if (!is_utf8(text, len, &valid) || memchr(text, 0, len)) {
+    if ((valid = utf8_valid(text, len)) < len || memchr(text, 0, len)) {
         return err_set(err, -EINVAL, "Invalid URI: Cannot parse URI as UTF-8.");
     }
     buf_append(&request->uri, text, len);
@@ -247,7 +198,7 @@ static int take_field(struct http1_request *request, const char *line, size_t le
     const char *colon = memchr(line, ':', len), *nul = memchr(line, 0, len);
     size_t valid = nul ? (size_t)(nul - line) : 0; /* a NUL ends what can be kept */
 
-    if (nul || !is_utf8(line, len, &valid)) {
+    if (nul || (valid = utf8_valid(line, len)) < len) {
         return err_set(err, -EINVAL,
                        "Invalid header. Reason: Header contains invalid characters. Key: invalid "
                        "utf-8 sequence of 1 bytes from index %zu",

@@ -241,3 +241,20 @@ TEST(json_in, every_prefix_and_every_changed_byte_is_refused_or_taken_whole)
         }
     }
 }
+
+TEST(json_in, strings_are_utf8)
+{
+    static const char *const bad[] = {"\"\xff\"", "\"\xc0\x80\"", "\"\xed\xa0\x80\"",
+                                      "{\"\xe2\x82\":1}"};
+    struct err err = {0};
+
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        CHECK_INT(json_check(bad[i], strlen(bad[i]), &err), -EINVAL);
+        CHECK_HAS(err.text, "invalid unicode code point");
+    }
+    CHECK_OK(json_check("\"\xc3\xa9\"", 4, &err), &err);
+    CHECK_OK(json_check(" [1, {\"a\": null}] ", 18, &err), &err);
+    CHECK_INT(json_check("1 2", 3, &err), -EINVAL);
+    CHECK_HAS(err.text, "trailing characters");
+    CHECK_INT(json_check("", 0, &err), -EINVAL);
+}

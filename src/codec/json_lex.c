@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/auto.h"
+#include "codec/utf8.h"
 
 /* --- errors --- */
 
@@ -219,7 +220,12 @@ static int take_string(struct json_reader *in, struct buf *out)
         }
         if (in->text[in->at] == '"') {
             in->at++;
-            return buf_status(out) < 0 ? json_no_memory(in) : 0;
+            if (buf_status(out) < 0) {
+                return json_no_memory(in);
+            }
+            return utf8_valid((const char *)out->data, out->len) < out->len
+                       ? json_fail_here(in, "invalid unicode code point")
+                       : 0;
         }
         if (in->text[in->at] != '\\') {
             in->at++;
