@@ -46,48 +46,30 @@ static int open_below(int root_fd, const char *path, int flags)
     return fd < 0 ? -errno : (int)fd;
 }
 
-/* The folder at `path`, made as far as it is not there. */
-static int open_folder(int root_fd, char *path)
+/* The folder at `path`, made as far as it is not there.  As deep as a path of PATH_MAX can be. */
+static int open_folder(int root_fd, char *path) /* NOLINT(misc-no-recursion) */
 {
     int fd = open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
+    char *slash = strrchr(path, '/');
+    char root[] = "";
+    int parent;
 
     if (fd != -ENOENT) {
         return fd;
     }
-    for (char *slash = path;;) {
-        slash = strchr(slash, '/');
-        if (slash) {
-            *slash = 0;
-        }
-        fd = open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
-        if (fd == -ENOENT) {
-            char *name = strrchr(path, '/');
-            int parent;
-
-            if (name) {
-                *name = 0;
-            }
-            parent = open_below(root_fd, name ? path : "", O_DIRECTORY | O_RDONLY);
-            if (name) {
-                *name = '/';
-            }
-            if (parent < 0) {
-                return parent;
-            }
-            if (mkdirat(parent, name ? name + 1 : path, 0755) < 0 && errno != EEXIST) {
-                fd = -errno;
-                (void)close(parent);
-                return fd;
-            }
-            (void)close(parent);
-            fd = open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
-        }
-        if (!slash || fd < 0) {
-            return fd;
-        }
-        (void)close(fd);
-        *slash++ = '/';
+    if (slash) {
+        *slash = 0;
     }
+    parent = open_folder(root_fd, slash ? path : root);
+    if (slash) {
+        *slash = '/';
+    }
+    if (parent < 0) {
+        return parent;
+    }
+    fd = mkdirat(parent, slash ? slash + 1 : path, 0755) < 0 && errno != EEXIST ? -errno : 0;
+    (void)close(parent);
+    return fd < 0 ? fd : open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
 }
 
 /* "./a//b/" -> "a/b" in place; false: it has "..", or is too long. */
