@@ -17,6 +17,7 @@
     X(stop, "[--timeout T] VM...", "end a VM in order")                                     \
     X(kill, "VM...", "end a VM at once")                                                    \
     X(rm, "[-f] VM...", "forget a VM that ended")                                           \
+    X(pull, "IMAGE", "fetch an image of a kernel, print its folder")                        \
     X(api, "[options]", "a microVM with a REST interface: what `firecracker` is")           \
     X(doctor, "[--json]", "what this host can do, and how to mend what it cannot")
 

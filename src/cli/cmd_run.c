@@ -23,6 +23,7 @@
 #include "cli/cmd.h"
 #include "cli/process.h"
 #include "cli/process_args.h"
+#include "cli/progress.h"
 #include "vmm/vm.h"
 
 #define DEFAULT_MEM_BYTES (512 * MIB)
@@ -221,7 +222,7 @@ static const struct arg_option g_options[] = {
     {"volume", 'v', "HOST:GUEST[:ro]", "share a host folder or file", set_volume},
     {"cpus", 0, "N", "virtual CPUs, 1 to 32 (default 1)", set_cpus},
     {"memory", 'm', "SIZE", "memory of the VM (default 512M)", set_memory},
-    {"kernel", 'k', "FILE|DIR", "kernel to boot (default: the fetched one)", set_kernel},
+    {"kernel", 'k', "FILE|DIR|IMAGE", "kernel to boot (default: the fetched one)", set_kernel},
     {"kernel-args", 'a', "TEXT", "append to the kernel's command line", set_kernel_args},
     {"all-kernel-args", 0, "TEXT", "the kernel's command line, in place of the usual one",
      set_all_kernel_args},
@@ -501,11 +502,15 @@ static void show_counters(const struct run *run)
 /* Returns the exit status, or a negative errno with `err` filled. */
 static int run_vm(struct run *run, struct err *err)
 {
-    const struct vm_spec *spec = &run->args->spec;
+    struct vm_spec *spec = &run->args->spec;
+    struct progress progress;
     int r = cancel_init(&run->cancel, run->args->timeout_ns, err);
 
     if (r == 0) {
+        progress_init(&progress);
+        spec->pull = run->args->quiet ? NULL : &progress.oci;
         r = vm_new(spec, &run->vm, err);
+        progress_end(&progress);
     }
     if (r == 0 && vm_engine_warning(run->vm)[0] && !run->args->quiet) {
         log_warn("%s", vm_engine_warning(run->vm));

@@ -64,7 +64,7 @@ static void check_kernel(struct host_check *kernel, struct host_check *modules)
 
     kernel->name = "guest kernel";
     modules->name = "kernel modules";
-    if (!k || kernel_find(NULL, k, &err) < 0) {
+    if (!k || kernel_find(NULL, NULL, k, &err) < 0) {
         say(kernel, HOST_CHECK_BAD, "%.300s", err_text(&err));
         say(modules, HOST_CHECK_NOTE, "no kernel, no modules");
         return;

@@ -13,6 +13,7 @@
 
 #include "base/auto.h"
 #include "base/str.h"
+#include "image/oci/ref.h"
 
 static void auto_closedir(DIR *const *dir)
 {
@@ -206,7 +207,40 @@ static int find_default(struct kernel_choice *choice, struct err *err)
                    cache[0] ? cache : "the cache");
 }
 
-int kernel_find(const char *which, struct kernel_choice *ret_choice, struct err *err)
+static int from_image(const char *which, const struct oci_progress *progress,
+                      struct kernel_choice *choice, struct err *err)
+{
+    char cache[KERNEL_PATH_MAX];
+    struct oci_ref ref;
+    int r = kernel_cache_dir(cache, err);
+
+    if (r == 0) {
+        r = oci_ref_parse(which, &ref, err);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = oci_get(cache, &ref, progress, &choice->tree, err);
+    oci_ref_fini(&ref);
+    if (r < 0) {
+        return r;
+    }
+    if (from_folder(choice->tree.path, choice, NULL) < 0) {
+        r = err_set(err, -ENOENT, "image '%s': it has no boot/vmlinux* or boot/vmlinuz*", which);
+        kernel_choice_fini(choice);
+    }
+    return r;
+}
+
+void kernel_choice_fini(struct kernel_choice *choice)
+{
+    if (choice->tree.path) {
+        oci_tree_fini(&choice->tree);
+    }
+}
+
+int kernel_find(const char *which, const struct oci_progress *progress,
+                struct kernel_choice *ret_choice, struct err *err)
 {
     struct kernel_choice choice = {.image = ""};
     struct stat st;
@@ -217,6 +251,8 @@ int kernel_find(const char *which, struct kernel_choice *ret_choice, struct err 
     }
     if (!which || !which[0]) {
         r = find_default(&choice, err);
+    } else if (oci_ref_is(which)) {
+        r = from_image(which, progress, &choice, err);
     } else if (stat(which, &st) < 0) {
         r = err_sys(err, "kernel '%s'", which);
     } else if (S_ISDIR(st.st_mode)) {

@@ -28,7 +28,7 @@ TEST(vmm, the_newest_kernel_of_the_cache_is_the_default)
 
     shell("mkdir -p ec1/kernels/default/boot ec1/kernels/default/lib/modules/6.10.0 && cd "
           "ec1/kernels/default/boot && touch vmlinuz-6.9.0 vmlinuz-6.10.0 config-7");
-    CHECK_OK(kernel_find(NULL, &k, &err), &err);
+    CHECK_OK(kernel_find(NULL, NULL, &k, &err), &err);
     (void)snprintf(want, sizeof(want), "%s/ec1/kernels/default/boot/vmlinuz-6.10.0", g_dir);
     CHECK_STR(k.image, want);
     CHECK_STR(k.release, "6.10.0");
@@ -43,10 +43,10 @@ TEST(vmm, a_kernel_file_brings_the_modules_beside_its_boot_folder)
 
     shell("mkdir -p boot usr/lib/modules/6.1-x && touch boot/vmlinuz-6.1-x plain");
     (void)snprintf(path, sizeof(path), "%s/boot/vmlinuz-6.1-x", g_dir);
-    CHECK_OK(kernel_find(path, &k, &err), &err);
+    CHECK_OK(kernel_find(path, NULL, &k, &err), &err);
     CHECK_HAS(k.modules, "usr/lib/modules/6.1-x");
     (void)snprintf(path, sizeof(path), "%s/plain", g_dir);
-    CHECK_OK(kernel_find(path, &k, &err), &err);
+    CHECK_OK(kernel_find(path, NULL, &k, &err), &err);
     CHECK_STR(k.modules, "");
     CHECK_STR(k.release, "");
 }
@@ -57,7 +57,7 @@ TEST(vmm, a_folder_prefers_vmlinux_and_finds_its_only_module_tree)
     struct err err = {0};
 
     shell("mkdir -p boot lib/modules/9.9 && touch boot/vmlinux boot/vmlinuz");
-    CHECK_OK(kernel_find(g_dir, &k, &err), &err);
+    CHECK_OK(kernel_find(g_dir, NULL, &k, &err), &err);
     CHECK_HAS(k.image, "boot/vmlinux");
     CHECK_STR(k.release, "9.9");
 }
@@ -68,13 +68,13 @@ TEST(vmm, what_is_no_kernel_is_named)
     struct err err = {0};
 
     shell("mkdir empty");
-    CHECK_INT(kernel_find("/nonexistent/vmlinuz", &k, &err), -ENOENT);
+    CHECK_INT(kernel_find("/nonexistent/vmlinuz", NULL, &k, &err), -ENOENT);
     CHECK_HAS(err.text, "kernel '/nonexistent/vmlinuz'");
-    CHECK_INT(kernel_find(g_dir, &k, &err), -ENOENT);
+    CHECK_INT(kernel_find(g_dir, NULL, &k, &err), -ENOENT);
     CHECK_HAS(err.text, "no readable boot/vmlinux*");
-    CHECK_INT(kernel_find("/dev/null", &k, &err), -EINVAL);
+    CHECK_INT(kernel_find("/dev/null", NULL, &k, &err), -EINVAL);
     CHECK_INT(setenv("EC1_KERNEL", "/nonexistent", 1), 0);
-    CHECK_INT(kernel_find(NULL, &k, &err), -ENOENT);
+    CHECK_INT(kernel_find(NULL, NULL, &k, &err), -ENOENT);
     CHECK_HAS(err.text, "/nonexistent");
     (void)unsetenv("EC1_KERNEL");
 }

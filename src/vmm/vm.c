@@ -146,7 +146,7 @@ static int note_start(struct vm *vm, const struct vm_spec *spec, struct err *err
 
 static int build(struct vm *vm, const struct vm_spec *spec, struct err *err)
 {
-    int r = kernel_find(spec->kernel, &vm->kernel, err);
+    int r = kernel_find(spec->kernel, spec->pull, &vm->kernel, err);
 
     if (r == 0) {
         r = boot_spec_compose(spec, &vm->kernel, &vm->boot, err);
@@ -263,6 +263,7 @@ void vm_free(struct vm *vm)
     if (vm->has_instance) {
         instance_close(&vm->instance);
     }
+    kernel_choice_fini(&vm->kernel);
     free(vm);
 }
 

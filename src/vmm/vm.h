@@ -16,6 +16,7 @@
 #include "vmm/instance.h"
 
 struct buf;
+struct oci_progress;
 struct vm;
 
 #define VM_MOUNT_MAX (CONFIG_SHARE_MAX - 2) /* the root and the modules are shares, too */
@@ -30,13 +31,14 @@ struct vm_spec {
     enum config_engine engine;
     unsigned vcpu_count;
     uint64_t mem_bytes;
-    const char *kernel;       /* as kernel_find() takes it */
-    const char *all_args;     /* the kernel's command line; NULL: the usual one */
-    const char *extra_args;   /* appended to it; NULL: none */
-    const char *name;         /* NULL: none */
-    const char *hostname;     /* NULL: the name, or "ec1" */
-    const char *command_text; /* for the books */
-    const char *workdir;      /* must exist in the VM even below a private folder; NULL: none */
+    const char *kernel;              /* as kernel_find() takes it */
+    const struct oci_progress *pull; /* while an image is pulled; NULL: in silence */
+    const char *all_args;            /* the kernel's command line; NULL: the usual one */
+    const char *extra_args;          /* appended to it; NULL: none */
+    const char *name;                /* NULL: none */
+    const char *hostname;            /* NULL: the name, or "ec1" */
+    const char *command_text;        /* for the books */
+    const char *workdir; /* must exist in the VM even below a private folder; NULL: none */
     struct vm_mount mounts[VM_MOUNT_MAX];
     unsigned mount_count;
     bool is_kept;            /* listed after its end, until removed */

@@ -190,8 +190,11 @@ static int perform(struct get *get, const char *url, const char *login, const ch
         return get->failed; /* the sink's; its owner has the sentence */
     }
     if (code != CURLE_OK) {
-        return err_set(err, is_passing(code) ? -ECONNABORTED : -EHOSTUNREACH, "%s: %s", url,
-                       why[0] ? why : curl_easy_strerror(code));
+        int r = is_passing(code)                  ? -ECONNABORTED
+                : code == CURLE_SSL_CONNECT_ERROR ? -EPROTO /* perhaps it does not speak TLS */
+                                                  : -EHOSTUNREACH;
+
+        return err_set(err, r, "%s: %s", url, why[0] ? why : curl_easy_strerror(code));
     }
     return 0;
 }
@@ -380,7 +383,7 @@ static int request(struct get *get, const char *path, struct err *err)
             return err_set(err, -ENOMEM, "image: out of memory");
         }
         r = perform(get, url, g->login, NULL, err);
-        if (r == -EHOSTUNREACH && !g->is_tried && !g->is_plain && is_loopback(g->ref->host)) {
+        if (r == -EPROTO && !g->is_tried && !g->is_plain && is_loopback(g->ref->host)) {
             g->is_plain = true;
             continue;
         }

@@ -13,7 +13,9 @@
 #include "base/auto.h"
 #include "base/buf.h"
 
-#define LIST_MAX  (64u << 20) /* bytes: some hundred thousand files */
+#define LIST_MAX (64u << 20) /* bytes: some hundred thousand files */
+/* The first line: an empty list is a broken one, an empty image is not. */
+#define LIST_HEAD "ec1 tree 1"
 #define DEPTH_MAX 64
 
 static int skip_dots(const struct dirent *entry)
@@ -72,7 +74,10 @@ int oci_tree_seal(int folder_fd, struct err *err)
 {
     AUTO_CALL(buf_fini) struct buf list = {0};
     AUTO_CLOSE int fd = -1;
-    int r = walk(folder_fd, "root", 0, &list);
+    int r;
+
+    buf_append(&list, LIST_HEAD, sizeof(LIST_HEAD));
+    r = walk(folder_fd, "root", 0, &list);
 
     if (r < 0) {
         return err_set(err, r, "image: list its files: %s", strerror(-r));
@@ -106,7 +111,10 @@ static int read_list(int folder_fd, struct buf *list)
     }
     n = pread(fd, list->data, (size_t)st.st_size, 0);
     list->len = n > 0 ? (size_t)n : 0;
-    return n == st.st_size && list->data[n - 1] == 0 ? 0 : -EBADMSG;
+    return n == st.st_size && n >= (ssize_t)sizeof(LIST_HEAD) && list->data[n - 1] == 0 &&
+                   memcmp(list->data, LIST_HEAD, sizeof(LIST_HEAD)) == 0
+               ? 0
+               : -EBADMSG;
 }
 
 int oci_tree_check(int folder_fd, struct err *err)
@@ -119,8 +127,8 @@ int oci_tree_check(int folder_fd, struct err *err)
         return err_set(err, -ESTALE, "image: the list of its files cannot be read: %s",
                        strerror(-r));
     }
-    for (const char *line = (const char *)list.data; line < (const char *)list.data + list.len;
-         line += strlen(line) + 1) {
+    for (const char *line = (const char *)list.data + sizeof(LIST_HEAD);
+         line < (const char *)list.data + list.len; line += strlen(line) + 1) {
         const char *path = strstr(line, " root/");
         struct stat st;
 
