@@ -418,3 +418,96 @@ def test_versions(new_vm, guest, folder):
     for path in (folder / "no", folder / "empty"):
         done = subprocess.run([BINARY, "--describe-snapshot", path], capture_output=True, text=True)
         assert done.returncode == 1 and "When printing Snapshot Data format: " in done.stderr
+
+
+# --- vsock, and all devices at once ---
+
+
+def vsock_guest(new_vm):
+    vm = new_vm()
+    vm.configure()
+    ok(vm.put("/vsock", {"guest_cid": 3, "uds_path": str(vm.folder / "v.sock")}))
+    ok(vm.put("/entropy", {}))
+    ok(vm.put("/balloon", {"amount_mib": 8, "deflate_on_oom": False, "stats_polling_interval_s": 1}))
+    vm.start()
+    vm.ready()
+    vm.sh("guest_tool vsock-echo 52 >/dev/null 2>&1 &")
+    return vm
+
+
+def dial(path, port=52, seconds=60):
+    deadline = time.monotonic() + seconds
+    while True:
+        peer = socket.socket(socket.AF_UNIX)
+        peer.settimeout(seconds)
+        try:
+            peer.connect(path)
+            peer.sendall(f"CONNECT {port}\n".encode())
+            answer = peer.recv(32)
+            if answer.startswith(b"OK "):
+                return peer
+        except OSError:
+            pass
+        peer.close()
+        assert time.monotonic() < deadline, "nobody answers"
+        time.sleep(0.1)
+
+
+def echoes(peer, text=b"hello"):
+    peer.sendall(text)
+    got = b""
+    while len(got) < len(text):
+        part = peer.recv(4096)
+        if not part:
+            return False
+        got += part
+    return got == text
+
+
+def test_connections_end_and_listeners_stay(new_vm):
+    vm = vsock_guest(new_vm)
+    path = str(vm.folder / "v.sock")
+    old = dial(path)
+    assert echoes(old)
+    # a bare pause changes nothing
+    pause(vm)
+    resume(vm)
+    assert echoes(old) and echoes(dial(path))
+    pause(vm)
+    paths = create(vm)
+    assert old.recv(1) == b""
+    # the machine that was saved goes on
+    resume(vm)
+    assert echoes(dial(path))
+    vm.kill()
+    os.unlink(path)
+    # another path, and many at once
+    other = str(vm.folder / "o.sock")
+    loaded = restore(new_vm, paths, vsock_override={"uds_path": other})
+    peers = [dial(other) for _ in range(16)]
+    assert all(echoes(p, b"%d" % i) for i, p in enumerate(peers))
+    # the rest of the machine
+    assert loaded.get("/vm/config").json()["vsock"]["uds_path"] == other
+    loaded.sh("dd if=/dev/hwrng of=/dev/null bs=64 count=1 2>/dev/null || true")
+    ok(loaded.patch("/balloon", {"amount_mib": 16}))
+    loaded.wait_for(lambda: loaded.get("/balloon/statistics").json()["actual_mib"] == 16, "the balloon", 60)
+    # and once more
+    pause(loaded)
+    again = create(loaded, "again")
+    loaded.kill()
+    os.unlink(other)
+    third = restore(new_vm, again)
+    assert echoes(dial(other))
+    assert third.get("/balloon").json()["amount_mib"] == 16
+
+
+def test_the_kernel_reseeds_in_a_clone(new_vm, guest):
+    before = guest.sh("dmesg | grep -c 'reseeded due to virtual machine fork' || true").strip()
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    vm = restore(new_vm, paths)
+    after = vm.sh("sleep 1; dmesg | grep -c 'reseeded due to virtual machine fork' || true").strip()
+    if before == after == "0" and "vmgenid" not in vm.sh("ls /sys/bus/acpi/drivers /sys/bus/platform/drivers || true"):
+        pytest.skip("this kernel has no driver for VM generation ids built in")
+    assert int(after) > int(before)
