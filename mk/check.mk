@@ -17,8 +17,8 @@ unit/%: $(O)/test/%
 # cores.
 .PHONY: test-engine-long
 test-engine-long: setup-test
-	@$(AGAIN) $(JOBS) all kernel $(O)/test/hv-soft-cache
-	@tools/engine-long $(O)/test/hv-soft-cache $(if $(filter-out 1,$(EC1_SEED)),$(EC1_SEED))
+	@$(AGAIN) $(JOBS) all kernel $(O)/test/hv-soft-cache $(O)/test/vm
+	@tools/engine-long $(O)/test/hv-soft-cache $(O)/test/vm $(if $(filter-out 1,$(EC1_SEED)),$(EC1_SEED))
 
 # --- lint ---
 

@@ -2,7 +2,7 @@
 # engine, mk/blackbox.mk on KVM.
 
 TEST_BINS += $(O)/test/vm
-VM_OBJS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/vm/*.c)) $(O)/obj/tests/vm/guests.o
+VM_OBJS := $(patsubst %.c,$(O)/obj/%.o,$(wildcard tests/vm/*.c)) $(patsubst %.S,$(O)/obj/%.o,$(wildcard tests/vm/*.S))
 
 $(O)/test/vm: $(VM_OBJS) $(O)/libec1.a
 	@mkdir -p $(@D)
