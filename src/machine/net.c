@@ -1,7 +1,7 @@
 /* net.c — network interfaces of the machine. */
 #include "dev/net/net.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "machine/limits.h"
 #include "machine/machine_int.h"
@@ -9,12 +9,11 @@
 /* The text was checked when it was configured. */
 static void parse_mac(const char *text, uint8_t mac[static NET_MAC_BYTES])
 {
-    unsigned bytes[NET_MAC_BYTES] = {0};
-
-    (void)sscanf(text, "%2x:%2x:%2x:%2x:%2x:%2x", &bytes[0], &bytes[1], &bytes[2], &bytes[3],
-                 &bytes[4], &bytes[5]);
     for (unsigned i = 0; i < NET_MAC_BYTES; i++) {
-        mac[i] = (uint8_t)bytes[i];
+        char *end;
+
+        mac[i] = (uint8_t)strtoul(text, &end, 16);
+        text = *end ? end + 1 : end;
     }
 }
 

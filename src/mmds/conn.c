@@ -163,7 +163,10 @@ static err_t go_on(struct mmds_conn *conn)
     if (flush(conn) < 0) {
         return abort_conn(conn);
     }
-    return conn->is_ending && conn->out.len == 0 ? end(conn) : ERR_OK;
+    if (conn->is_ending && conn->out.len == 0) {
+        return end(conn);
+    }
+    return ERR_OK;
 }
 
 static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t why)
@@ -184,7 +187,10 @@ static err_t on_recv(void *arg, struct tcp_pcb *pcb, struct pbuf *p, err_t why)
     conn->in_len += p->tot_len;
     tcp_recved(pcb, p->tot_len);
     (void)pbuf_free(p);
-    return conn->in_len == IN_MAX && header_len(conn) == 0 ? abort_conn(conn) : go_on(conn);
+    if (conn->in_len == IN_MAX && header_len(conn) == 0) {
+        return abort_conn(conn);
+    }
+    return go_on(conn);
 }
 
 static err_t on_sent(void *arg, struct tcp_pcb *pcb, u16_t len)

@@ -96,7 +96,7 @@ static int keep(struct mmds *mmds, json_t *value, struct err *err)
 
 int mmds_put(struct mmds *mmds, const char *text, size_t len, struct err *err)
 {
-    json_t *value;
+    json_t *value = NULL;
     int r = parse(text, len, &value, err);
 
     if (r < 0) {
@@ -138,7 +138,7 @@ static json_t *merge(const json_t *target, json_t *patch) /* NOLINT(misc-no-recu
 
 int mmds_patch(struct mmds *mmds, const char *text, size_t len, struct err *err)
 {
-    json_t *patch;
+    json_t *patch = NULL;
     int r = parse(text, len, &patch, err);
 
     if (r < 0) {

@@ -92,7 +92,10 @@ static err_t on_output(struct netif *netif, struct pbuf *p, const ip4_addr_t *to
         return ERR_IF;
     }
     (void)pbuf_copy_partial(p, packet, p->tot_len, 0);
-    return tif->send(tif->owner, packet, p->tot_len) < 0 ? ERR_MEM : ERR_OK;
+    if (tif->send(tif->owner, packet, p->tot_len) < 0) {
+        return ERR_MEM;
+    }
+    return ERR_OK;
 }
 
 static err_t on_netif_init(struct netif *netif)
@@ -127,7 +130,10 @@ static err_t on_accept(void *arg, struct tcp_pcb *pcb, err_t why)
         struct tcp_if *tif = container_of(pos, struct tcp_if, link);
 
         if (pcb->netif_idx == netif_get_index(&tif->netif)) {
-            return mmds_conn_new(tif->mmds, pcb, &tif->conns) < 0 ? ERR_MEM : ERR_OK;
+            if (mmds_conn_new(tif->mmds, pcb, &tif->conns) < 0) {
+                return ERR_MEM;
+            }
+            return ERR_OK;
         }
     }
     return ERR_RTE;

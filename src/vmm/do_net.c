@@ -72,8 +72,8 @@ static int grow(struct microvm *vm, struct err *err)
 {
     size_t count = vm->resources.net_count + 1u;
     struct resource_net *nets = realloc(vm->resources.nets, count * sizeof(*nets));
-    struct net_port **ports = realloc(vm->net_ports, count * sizeof(*ports));
-    struct net_inner **inners = realloc(vm->net_inners, count * sizeof(*inners));
+    struct net_port **ports = realloc(vm->net_ports, count * sizeof(void *));
+    struct net_inner **inners = realloc(vm->net_inners, count * sizeof(void *));
 
     /* what could be moved has moved */
     vm->resources.nets = nets ? nets : vm->resources.nets;
