@@ -100,16 +100,18 @@ struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind
 int machine_unplug(struct machine *m, const char *kind, const char *id)
 {
     unsigned i = find(m, kind, id);
+    unsigned extra;
 
     if (i == m->slot_count || !m->slots[i].fn) {
         return -ENOENT;
     }
     machine_unplace_pci(m, &m->slots[i]);
-    if (m->slots[i].extra) {
-        machine_remove_extra(m, m->slots[i].extra - 1);
-    }
+    extra = m->slots[i].extra;
     free(m->slots[i].id);
     m->slot_count--;
     memmove(&m->slots[i], &m->slots[i + 1], (m->slot_count - i) * sizeof(m->slots[0]));
+    if (extra) {
+        machine_remove_extra(m, extra - 1); /* it looks at all slots, and this device is gone */
+    }
     return 0;
 }
