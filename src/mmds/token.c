@@ -2,9 +2,7 @@
 #include "mmds/token.h"
 
 #include <errno.h>
-#include <nettle/base64.h>
-#include <nettle/gcm.h>
-#include <nettle/memops.h>
+#include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -36,18 +34,37 @@ static int fill_random(void *data, size_t len)
     return getrandom(data, len, 0) == (ssize_t)len ? 0 : -EIO;
 }
 
-/* Set up for the message that begins with its IV. */
-static void begin(const struct token_key *key, const uint8_t *iv, struct gcm_aes256_ctx *ctx)
+/* Seal (`encrypts`) or open the expiry in the message that begins with its IV; the tag is written
+ * or compared.  0, or -EBADMSG: it was not sealed with this key for this microVM. */
+static int crypt_expiry(const struct token_key *key, bool encrypts, uint8_t sealed[SEALED_BYTES],
+                        uint8_t expiry[EXPIRY_BYTES])
 {
-    gcm_aes256_set_key(ctx, key->bytes);
-    gcm_aes256_set_iv(ctx, IV_BYTES, iv);
-    gcm_aes256_update(ctx, strlen(key->vm_id), (const uint8_t *)key->vm_id);
+    EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+    uint8_t *text = sealed + IV_BYTES;
+    uint8_t *tag = text + EXPIRY_BYTES;
+    uint8_t rest[EVP_MAX_BLOCK_LENGTH];
+    int n = 0;
+    bool ok =
+        ctx && EVP_CipherInit_ex(ctx, EVP_aes_256_gcm(), NULL, key->bytes, sealed, encrypts) == 1 &&
+        EVP_CipherUpdate(ctx, NULL, &n, (const uint8_t *)key->vm_id, (int)strlen(key->vm_id)) ==
+            1 &&
+        EVP_CipherUpdate(ctx, encrypts ? text : expiry, &n, encrypts ? expiry : text,
+                         EXPIRY_BYTES) == 1;
+
+    if (ok && !encrypts) {
+        ok = EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_SET_TAG, TAG_BYTES, tag) == 1;
+    }
+    ok = ok && EVP_CipherFinal_ex(ctx, rest, &n) == 1;
+    if (ok && encrypts) {
+        ok = EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_GCM_GET_TAG, TAG_BYTES, tag) == 1;
+    }
+    EVP_CIPHER_CTX_free(ctx);
+    return ok ? 0 : -EBADMSG;
 }
 
 int token_make(struct token_key *key, uint32_t ttl_s, uint64_t now_ms,
                char ret_token[static TOKEN_CHARS + 1])
 {
-    struct gcm_aes256_ctx ctx;
     uint8_t sealed[SEALED_BYTES];
     uint8_t expiry[EXPIRY_BYTES];
 
@@ -61,40 +78,25 @@ int token_make(struct token_key *key, uint32_t ttl_s, uint64_t now_ms,
         return -EIO;
     }
     store_le64(expiry, now_ms + (uint64_t)ttl_s * 1000);
-    begin(key, sealed, &ctx);
-    gcm_aes256_encrypt(&ctx, EXPIRY_BYTES, sealed + IV_BYTES, expiry);
-    gcm_aes256_digest(&ctx, TAG_BYTES, sealed + IV_BYTES + EXPIRY_BYTES);
-    base64_encode_raw(ret_token, SEALED_BYTES, sealed);
-    ret_token[TOKEN_CHARS] = '\0';
-    explicit_bzero(&ctx, sizeof(ctx));
+    if (crypt_expiry(key, true, sealed, expiry) < 0) {
+        return -EIO;
+    }
+    (void)EVP_EncodeBlock((uint8_t *)ret_token, sealed, SEALED_BYTES); /* ends it with a NUL */
     return 0;
 }
 
 /* guest: exactly the characters of a token of ours. */
 static bool decode(const char *token, uint8_t sealed[static SEALED_BYTES])
 {
-    struct base64_decode_ctx ctx;
-    size_t len = SEALED_BYTES;
-
-    base64_decode_init(&ctx);
     return strlen(token) == TOKEN_CHARS && !strpbrk(token, "= \t\r\n\v\f") &&
-           base64_decode_update(&ctx, &len, sealed, TOKEN_CHARS, token) && len == SEALED_BYTES;
+           EVP_DecodeBlock(sealed, (const uint8_t *)token, TOKEN_CHARS) == SEALED_BYTES;
 }
 
 bool token_is_valid(const struct token_key *key, const char *token, uint64_t now_ms)
 {
-    struct gcm_aes256_ctx ctx;
-    uint8_t sealed[BASE64_DECODE_LENGTH(TOKEN_CHARS)];
+    uint8_t sealed[SEALED_BYTES];
     uint8_t expiry[EXPIRY_BYTES];
-    uint8_t tag[TAG_BYTES];
 
-    if (!key->is_made || !decode(token, sealed)) {
-        return false;
-    }
-    begin(key, sealed, &ctx);
-    gcm_aes256_decrypt(&ctx, EXPIRY_BYTES, expiry, sealed + IV_BYTES);
-    gcm_aes256_digest(&ctx, TAG_BYTES, tag);
-    explicit_bzero(&ctx, sizeof(ctx));
-    return memeql_sec(tag, sealed + IV_BYTES + EXPIRY_BYTES, TAG_BYTES) &&
+    return key->is_made && decode(token, sealed) && crypt_expiry(key, false, sealed, expiry) == 0 &&
            load_le64(expiry) > now_ms;
 }
