@@ -39,11 +39,15 @@ struct pmem_port;
 struct net_inner;
 struct net_port;
 struct stream_port;
+struct vhost_port;
 
 /* A drive: what was configured, and what was opened for it. */
 struct config_drive {
     const struct resource_drive *resource;
-    struct disk_port *disk; /* outlives the machine */
+    /* One of them; it outlives the machine. */
+    struct disk_port *disk;
+    struct vhost_port *vhost;
+    const uint8_t *vhost_config; /* VHOST_CONFIG_BYTES of vhost_port.h */
 };
 
 /* Persistent memory: likewise. */

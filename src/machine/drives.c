@@ -1,5 +1,6 @@
 /* drives.c — block devices of the machine. */
 #include "dev/block/block.h"
+#include "dev/block/vhost_block.h"
 #include "machine/limits.h"
 #include "machine/machine_int.h"
 #include "metrics/metrics.h"
@@ -17,8 +18,8 @@ static int name_root(struct machine *m, const struct resource_drive *drive, stru
     return r < 0 ? r : machine_cmdline_add(m, err, drive->is_read_only ? "ro" : "rw");
 }
 
-static int add(struct machine *m, const struct config_drive *drive, struct loop *loop,
-               struct err *err)
+static int add_file(struct machine *m, const struct config_drive *drive, struct loop *loop,
+                    struct err *err)
 {
     const struct resource_drive *resource = drive->resource;
     struct block_config config = {
@@ -32,6 +33,25 @@ static int add(struct machine *m, const struct config_drive *drive, struct loop 
     int r = block_new(&config, m->mem, loop, &vdev, err);
 
     return r < 0 ? r : machine_add_virtio(m, vdev, resource->drive_id, err);
+}
+
+static int add_vhost(struct machine *m, const struct config_drive *drive, struct loop *loop,
+                     struct err *err)
+{
+    const char *id = drive->resource->drive_id;
+    struct vhost_block_config config = {.port = drive->vhost,
+                                        .config = drive->vhost_config,
+                                        .metrics = metrics_vhost_user_block(id)};
+    struct virtio_dev *vdev = NULL;
+    int r = vhost_block_new(&config, m->mem, loop, &vdev, err);
+
+    return r < 0 ? r : machine_add_virtio(m, vdev, id, err);
+}
+
+static int add(struct machine *m, const struct config_drive *drive, struct loop *loop,
+               struct err *err)
+{
+    return drive->vhost ? add_vhost(m, drive, loop, err) : add_file(m, drive, loop, err);
 }
 
 int machine_add_drives(struct machine *m, const struct vm_config *config, struct loop *loop,

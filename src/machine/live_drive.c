@@ -2,6 +2,7 @@
 #include <errno.h>
 
 #include "dev/block/block.h"
+#include "dev/block/vhost_block.h"
 #include "dev/virtio/virtio.h"
 #include "io/loop.h"
 #include "machine/limits.h"
@@ -39,5 +40,23 @@ int machine_drive_patch(struct machine *m, const struct resource_drive *patch,
         return err_set(err, -ENOENT, "drive '%s': there is none", patch->drive_id);
     }
     loop_call(c.dev->loop, change, &c);
+    return c.r;
+}
+
+static void refresh(void *owner)
+{
+    struct change *c = owner;
+
+    c->r = vhost_block_refresh(c->dev);
+}
+
+int machine_drive_refresh(struct machine *m, const char *id)
+{
+    struct change c = {.dev = machine_find_virtio(m, VHOST_BLOCK_KIND, id)};
+
+    if (!c.dev) {
+        return -ENOENT;
+    }
+    loop_call(c.dev->loop, refresh, &c);
     return c.r;
 }

@@ -89,6 +89,9 @@ int machine_drive_patch(struct machine *machine, const struct resource_drive *pa
                         struct disk_port *disk, struct err *err);
 /* pmems.c: change the limits that the patch names.  -ENOENT. */
 int machine_pmem_patch(struct machine *machine, const struct resource_pmem *patch);
+/* Of a drive that another process serves: have its configuration read anew.  -ENOENT, or what the
+ * process answered. */
+int machine_drive_refresh(struct machine *machine, const char *id);
 /* live_net.c: change the limits that the patch of an interface names; -ENOENT: there is none of
  * this id. */
 int machine_net_patch(struct machine *machine, const struct resource_net *patch);

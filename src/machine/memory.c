@@ -17,6 +17,17 @@ static int add_range(struct machine *m, uint64_t gpa, uint64_t len, struct mem_b
     return r;
 }
 
+/* A drive that another process serves wants memory that this process can map. */
+static bool is_shared(const struct vm_config *config)
+{
+    for (unsigned i = 0; i < config->drive_count; i++) {
+        if (config->drives[i].vhost) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static struct mem_backing backing_of(const struct vm_config *config)
 {
     static const enum mem_pages pages[] = {[PAGES_NONE] = MEM_PAGES_HOST,
@@ -26,7 +37,8 @@ static struct mem_backing backing_of(const struct vm_config *config)
     return (struct mem_backing){.pages = pages[config->huge_pages],
                                 .has_file = config->restored && !config->uffd_path,
                                 .fd = config->memory_fd,
-                                .is_lazy = config->uffd_path != NULL};
+                                .is_lazy = config->uffd_path != NULL,
+                                .is_shared = is_shared(config)};
 }
 
 /* Whoever listens at the path brings in the pages from now on. */

@@ -4,32 +4,51 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/os_error.h"
 #include "host/disk.h"
+#include "host/vhost_user.h"
+#include "metrics/metrics.h"
 #include "vmm/microvm_int.h"
 
 #define SECTOR_BYTES 512u
 
-/* What the machine calls it (dev/block/block.h). */
+/* What the machine calls them (dev/block/block.h, vhost_block.h). */
 #define BLOCK_KIND "virtio-blk"
+#define VHOST_KIND "vhost-user-block"
 
 #define CREATE_FAILED "Unable to create the virtio block device"
 #define PATCH_FAILED  "Unable to patch the block device: %s Please verify the request arguments."
 
+static void host_fini(struct drive_host *host)
+{
+    disk_port_free(host->disk);
+    vhost_port_free(host->vhost);
+    *host = (struct drive_host){0};
+}
+
 void microvm_drives_fini(struct microvm *vm)
 {
     for (unsigned i = 0; i < vm->resources.drive_count; i++) {
-        disk_port_free(vm->disks[i]);
+        host_fini(&vm->drive_hosts[i]);
     }
-    free(vm->disks);
-    vm->disks = NULL;
+    free(vm->drive_hosts);
+    vm->drive_hosts = NULL;
 }
 
 /* --- PUT --- */
 
+/* A file, with what belongs to one, or a socket and nothing of a file. */
 static bool is_file(const struct resource_drive *drive)
 {
     return drive->path_on_host && !drive->socket;
+}
+
+static bool is_socket(const struct resource_drive *drive)
+{
+    return drive->socket && !drive->path_on_host && !drive->has_is_read_only &&
+           !drive->has_rate_limiter && !drive->has_io_engine;
 }
 
 /* `drive_count` if there is none. */
@@ -85,15 +104,32 @@ static int open_disk(const char *path, const struct resource_drive *drive,
     return 0;
 }
 
-static int open_backend(const struct resource_drive *drive, struct disk_port **ret_disk,
-                        struct err *err)
+static int connect_vhost(const struct resource_drive *drive, struct drive_host *host,
+                         struct err *err)
+{
+    uint64_t features = vhost_block_features(drive->cache_type == CACHE_WRITEBACK);
+    int64_t start_ns = clock_mono_ns();
+    int r = vhost_user_open(drive->socket, features, &host->vhost, host->vhost_config, err);
+
+    if (r < 0) {
+        return err_wrap(err, r, "Vhost user backend error");
+    }
+    metric_set(&metrics_vhost_user_block(drive->drive_id)->init_time_us,
+               (uint64_t)((clock_mono_ns() - start_ns) / NS_PER_US));
+    return 0;
+}
+
+static int open_host(const struct resource_drive *drive, struct drive_host *host, struct err *err)
 {
     int r;
 
-    if (!is_file(drive)) {
-        return err_set(err, -EINVAL, CREATE_FAILED ": Invalid block config.");
+    if (is_file(drive)) {
+        r = open_disk(drive->path_on_host, drive, &host->disk, err);
+    } else if (is_socket(drive)) {
+        r = connect_vhost(drive, host, err);
+    } else {
+        r = err_set(err, -EINVAL, "Invalid block config.");
     }
-    r = open_disk(drive->path_on_host, drive, ret_disk, err);
     return r < 0 ? err_wrap(err, r, CREATE_FAILED) : 0;
 }
 
@@ -102,16 +138,16 @@ static int grow(struct microvm *vm, struct err *err)
 {
     size_t count = vm->resources.drive_count + 1u;
     struct resource_drive *drives = realloc(vm->resources.drives, count * sizeof(*drives));
-    struct disk_port **disks;
+    struct drive_host *hosts;
 
     if (drives) {
         vm->resources.drives = drives;
     }
-    disks = drives ? realloc(vm->disks, count * sizeof(disks[0])) : NULL;
-    if (!disks) {
+    hosts = drives ? realloc(vm->drive_hosts, count * sizeof(hosts[0])) : NULL;
+    if (!hosts) {
         return err_set(err, -ENOMEM, "out of memory");
     }
-    vm->disks = disks;
+    vm->drive_hosts = hosts;
     return 0;
 }
 
@@ -120,38 +156,38 @@ static void bring_to_front(struct microvm *vm, unsigned at)
 {
     struct resource_drive *drives = vm->resources.drives;
     struct resource_drive drive = drives[at];
-    struct disk_port *disk = vm->disks[at];
+    struct drive_host host = vm->drive_hosts[at];
 
     drives[at] = drives[0];
-    vm->disks[at] = vm->disks[0];
+    vm->drive_hosts[at] = vm->drive_hosts[0];
     drives[0] = drive;
-    vm->disks[0] = disk;
+    vm->drive_hosts[0] = host;
 }
 
 /* In front of all others, which keep their order. */
 static void insert_first(struct microvm *vm, unsigned count)
 {
     struct resource_drive drive = vm->resources.drives[count];
-    struct disk_port *disk = vm->disks[count];
+    struct drive_host host = vm->drive_hosts[count];
 
     memmove(&vm->resources.drives[1], &vm->resources.drives[0], count * sizeof(drive));
-    memmove(&vm->disks[1], &vm->disks[0], count * sizeof(vm->disks[0]));
+    memmove(&vm->drive_hosts[1], &vm->drive_hosts[0], count * sizeof(host));
     vm->resources.drives[0] = drive;
-    vm->disks[0] = disk;
+    vm->drive_hosts[0] = host;
 }
 
 /* Keep it at `at`, where one of its name is or the list ends. */
-static void keep(struct microvm *vm, struct resource_drive *drive, struct disk_port *disk,
+static void keep(struct microvm *vm, struct resource_drive *drive, const struct drive_host *host,
                  unsigned at)
 {
     bool is_new = at == vm->resources.drive_count;
 
     if (!is_new) {
-        disk_port_free(vm->disks[at]);
+        host_fini(&vm->drive_hosts[at]);
         resource_drive_fini(&vm->resources.drives[at]);
     }
     vm->resources.drives[at] = *drive;
-    vm->disks[at] = disk;
+    vm->drive_hosts[at] = *host;
     *drive = (struct resource_drive){0};
     if (is_new) {
         vm->resources.drive_count++;
@@ -163,10 +199,19 @@ static void keep(struct microvm *vm, struct resource_drive *drive, struct disk_p
     }
 }
 
+static struct config_drive lend(const struct resource_drive *drive, const struct drive_host *host)
+{
+    return (struct config_drive){.resource = drive,
+                                 .disk = host->disk,
+                                 .vhost = host->vhost,
+                                 .vhost_config = host->vhost_config};
+}
+
 /* Into the running machine; there, nothing becomes the root. */
 static int plug(struct microvm *vm, struct resource_drive *drive, unsigned at, struct err *err)
 {
-    struct config_drive config = {.resource = drive};
+    struct drive_host host = {0};
+    struct config_drive config;
     int r;
 
     if (at < vm->resources.drive_count) {
@@ -177,17 +222,18 @@ static int plug(struct microvm *vm, struct resource_drive *drive, unsigned at, s
     }
     r = grow(vm, err);
     if (r == 0) {
-        r = open_backend(drive, &config.disk, err);
+        r = open_host(drive, &host, err);
     }
     if (r < 0) {
         return r;
     }
+    config = lend(drive, &host);
     r = machine_plug_drive(vm->machine, &config, err);
     if (r < 0) {
-        disk_port_free(config.disk);
+        host_fini(&host);
         return r == -ENOSPC ? microvm_fault(vm, err, r, "PCI manager error: %s", err_text(err)) : r;
     }
-    keep(vm, drive, config.disk, at);
+    keep(vm, drive, &host, at);
     return 0;
 }
 
@@ -195,7 +241,7 @@ int do_put_drive(struct microvm *vm, const struct action *action, struct err *er
 {
     struct resource_drive *drive = action->drive;
     unsigned at = find_drive(vm, drive->drive_id);
-    struct disk_port *disk = NULL;
+    struct drive_host host = {0};
     int r;
 
     if (vm->state != MICROVM_NOT_STARTED) {
@@ -206,10 +252,10 @@ int do_put_drive(struct microvm *vm, const struct action *action, struct err *er
         r = grow(vm, err);
     }
     if (r == 0) {
-        r = open_backend(drive, &disk, err);
+        r = open_host(drive, &host, err);
     }
     if (r == 0) {
-        keep(vm, drive, disk, at);
+        keep(vm, drive, &host, at);
     }
     return r;
 }
@@ -227,15 +273,17 @@ int do_delete_drive(struct microvm *vm, const struct action *action, struct err 
     if (res->drives[at].is_root_device) {
         return err_set(err, -EBUSY, "Cannot unplug root device");
     }
-    if (machine_unplug(vm->machine, BLOCK_KIND, action->id) < 0) {
+    if (machine_unplug(vm->machine, vm->drive_hosts[at].vhost ? VHOST_KIND : BLOCK_KIND,
+                       action->id) < 0) {
         return err_set(err, -ENOENT, "Device not found");
     }
-    disk_port_free(vm->disks[at]);
+    host_fini(&vm->drive_hosts[at]);
     resource_drive_fini(&res->drives[at]);
     res->drive_count--;
     memmove(&res->drives[at], &res->drives[at + 1],
             (res->drive_count - at) * sizeof(res->drives[0]));
-    memmove(&vm->disks[at], &vm->disks[at + 1], (res->drive_count - at) * sizeof(vm->disks[0]));
+    memmove(&vm->drive_hosts[at], &vm->drive_hosts[at + 1],
+            (res->drive_count - at) * sizeof(vm->drive_hosts[0]));
     return 0;
 }
 
@@ -274,13 +322,28 @@ static int patch_device(struct microvm *vm, const struct resource_drive *patch, 
         return patch_failed(err, r, why.text);
     }
     if (disk) {
-        disk_port_free(vm->disks[at]);
-        vm->disks[at] = disk;
+        disk_port_free(vm->drive_hosts[at].disk);
+        vm->drive_hosts[at].disk = disk;
         free(drive->path_on_host);
         drive->path_on_host = path;
     }
     resource_limiter_patch(&drive->rate_limiter, &drive->has_rate_limiter, &patch->rate_limiter,
                            patch->has_rate_limiter);
+    return 0;
+}
+
+/* A drive that another process serves: it may have another size now. */
+static int refresh(struct microvm *vm, const char *id, struct err *err)
+{
+    struct err why = {0};
+    char text[OS_ERROR_MAX];
+    int r = machine_drive_refresh(vm->machine, id);
+
+    if (r < 0) {
+        (void)err_set(&why, r, "Block: Vhost user backend error: Get config failed: %s",
+                      os_error(r, text));
+        return patch_failed(err, r, why.text);
+    }
     return 0;
 }
 
@@ -292,10 +355,11 @@ int do_patch_drive(struct microvm *vm, const struct action *action, struct err *
     if (at == vm->resources.drive_count) {
         return patch_failed(err, -ENOENT, "Failed perform action on device: Device not found");
     }
-    if (!patch->path_on_host && !patch->has_rate_limiter) {
+    if ((patch->path_on_host || patch->has_rate_limiter) != !vm->drive_hosts[at].vhost) {
         return patch_failed(err, -EINVAL, "Block: Running method expected different backend.");
     }
-    return patch_device(vm, patch, at, err);
+    return vm->drive_hosts[at].vhost ? refresh(vm, patch->drive_id, err)
+                                     : patch_device(vm, patch, at, err);
 }
 
 /* --- start --- */
@@ -309,8 +373,7 @@ int start_plan_add_drives(struct microvm *vm, struct start_plan *plan, struct er
         return err_set(err, -ENOMEM, "out of memory");
     }
     for (unsigned i = 0; i < count; i++) {
-        plan->drives[i] =
-            (struct config_drive){.resource = &vm->resources.drives[i], .disk = vm->disks[i]};
+        plan->drives[i] = lend(&vm->resources.drives[i], &vm->drive_hosts[i]);
     }
     plan->config.drives = plan->drives;
     plan->config.drive_count = count;

@@ -149,7 +149,7 @@ TEST(do_drive, a_failed_replacement_leaves_the_drive_as_it_was)
     CHECK_OK(put(vm, (struct wish){.id = "a", .path = g_path}, &err), &err);
     CHECK(put(vm, (struct wish){.id = "a", .path = "/nowhere"}, &err) < 0);
     CHECK_STR(microvm_resources(vm)->drives[0].path_on_host, g_path);
-    CHECK_INT(vm->disks[0]->bytes, 1 << 20);
+    CHECK_INT(vm->drive_hosts[0].disk->bytes, 1 << 20);
     finish(vm);
 }
 

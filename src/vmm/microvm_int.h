@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "dev/port/vhost_port.h"
 #include "machine/machine.h"
 #include "vmm/microvm.h"
 
@@ -18,6 +19,13 @@ struct net_inner;
 struct net_port;
 struct serial;
 struct start_plan;
+
+/* What was opened for a drive: one of the two. */
+struct drive_host {
+    struct disk_port *disk;
+    struct vhost_port *vhost;
+    uint8_t vhost_config[VHOST_CONFIG_BYTES];
+};
 
 struct microvm {
     struct microvm_options options;
@@ -42,7 +50,7 @@ struct microvm {
     struct mmds *mmds; /* NULL while nobody asked for it */
 
     /* do_drive.c: one for each of resources.drives */
-    struct disk_port **disks;
+    struct drive_host *drive_hosts;
 
     /* do_cpu.c */
     struct cpu_template *cpu_template; /* custom; NULL: none */
