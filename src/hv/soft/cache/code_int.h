@@ -66,6 +66,8 @@ void code_new_blocks(struct vcpu *v);
 void code_note_page(struct vcpu *v, uint64_t rip, uint32_t page_id);
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key);
 void code_insert(struct vcpu *v, struct block *block);
+/* A part of that: into the hash table. */
+void code_hash(struct code_cache *c, struct block *block);
 /* Writes to what its translation looked at (block->look) kill it, too, from now on. */
 void code_watch_look(struct vcpu *v, const struct block *block);
 /* Take it out of all lists; it stays in memory. */
@@ -74,8 +76,8 @@ struct code_page *code_page_find(const struct code_cache *c, uint64_t gpa);
 /* Found or made, and registered with mmu/; NULL when out of memory. */
 struct code_page *code_page_get(struct vcpu *v, uint64_t gpa);
 void code_page_drop(struct vcpu *v, struct code_page *page);
-/* Out of the lists of pages with all that are dead; the pages stay. */
-void code_pages_drop_dead(struct code_cache *c);
+/* The next one in the list of `page`: a crossing block hangs there by the link of that page. */
+struct block **code_page_next(struct block *b, const struct code_page *page);
 /* 8-byte aligned memory that lives until the next code_cache_clear(); NULL when the arena is full.
  */
 void *code_alloc(void *owner, size_t size);

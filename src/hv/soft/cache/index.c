@@ -105,6 +105,14 @@ struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip,
     return b;
 }
 
+void code_hash(struct code_cache *c, struct block *block)
+{
+    struct block **bucket = &c->bucket[bucket_of(block->host, block->rip)];
+
+    block->hash_next = *bucket;
+    *bucket = block;
+}
+
 /* --- pages --- */
 
 static unsigned page_bucket_of(uint64_t gpa)
@@ -204,8 +212,7 @@ static void page_link(struct code_page *page, struct block *b, unsigned list, ui
     page->lines |= line_bits(gpa, len);
 }
 
-/* In the lists of a page, a crossing block hangs by the link of that page. */
-static struct block **page_next(struct block *b, const struct code_page *page)
+struct block **code_page_next(struct block *b, const struct code_page *page)
 {
     return &b->page_next[(b->gpa.v & ~UINT64_C(0xfff)) != page->gpa];
 }
@@ -215,10 +222,10 @@ static void page_unlink(struct code_page *page, const struct block *b)
     struct block **at = page ? &page->blocks : NULL;
 
     while (at && *at && *at != b) {
-        at = page_next(*at, page);
+        at = code_page_next(*at, page);
     }
     if (at && *at) {
-        *at = *page_next(*at, page);
+        *at = *code_page_next(*at, page);
     }
 }
 
@@ -226,7 +233,7 @@ static void page_unlink(struct code_page *page, const struct block *b)
 static uint32_t page_id_of(struct code_cache *c, const struct code_page *page, uint64_t rip,
                            uint32_t mode_key)
 {
-    for (struct block *other = page->blocks; other; other = *page_next(other, page)) {
+    for (struct block *other = page->blocks; other; other = *code_page_next(other, page)) {
         if (other->mode_key != mode_key) {
             continue;
         }
@@ -253,13 +260,11 @@ void code_watch_look(struct vcpu *v, const struct block *block)
 void code_insert(struct vcpu *v, struct block *block)
 {
     struct code_cache *c = v->code;
-    struct block **bucket = &c->bucket[bucket_of(block->host, block->rip)];
     struct code_page *page = code_page_find(c, block->gpa.v & ~UINT64_C(0xfff));
     uint64_t len = first_page_len(block);
 
     block->page_id = page ? page_id_of(c, page, block->rip, block->mode_key) : 0;
-    block->hash_next = *bucket;
-    *bucket = block;
+    code_hash(c, block);
     page_link(page, block, 0, block->gpa.v, len);
     if (block->is_crossing) {
         struct code_page *page2 = code_page_find(c, block->gpa2.v);
@@ -311,25 +316,6 @@ void code_kill(struct vcpu *v, struct block *block)
     code_new_blocks(v);
 }
 
-void code_pages_drop_dead(struct code_cache *c)
-{
-    for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
-        for (struct code_page *p = c->page_bucket[i]; p; p = p->next) {
-            struct block **at = &p->blocks;
-
-            while (*at) {
-                struct block **next = page_next(*at, p);
-
-                if ((*at)->is_dead) {
-                    *at = *next;
-                } else {
-                    at = next;
-                }
-            }
-        }
-    }
-}
-
 /* --- writes --- */
 
 /* What its translation looked at lies on the page of its first byte; crossing ones have none. */
@@ -365,7 +351,7 @@ static bool kill_overlapping(struct vcpu *v, struct code_page *page, uint64_t gp
     uint64_t lines = 0;
 
     while (b) {
-        struct block *next = *page_next(b, page);
+        struct block *next = *code_page_next(b, page);
 
         if (overlaps(b, page, gpa, len)) {
             v->stats.smc_invalidations++;

@@ -63,33 +63,45 @@ static bool is_cold(const struct code_cache *c, const struct block *b)
     return !b->code && (b->heat == 0 || b->heat > c->heat / 2);
 }
 
-/* Out of the hash table, to those that are dead. */
-static void take_cold(struct code_cache *c, struct block **at)
-{
-    while (*at) {
-        struct block *b = *at;
-
-        if (is_cold(c, b)) {
-            *at = b->hash_next;
-            b->is_dead = true;
-            b->hash_next = c->dead;
-            c->dead = b;
-        } else {
-            at = &b->hash_next;
-        }
-    }
-}
-
-static void unlink_dead(struct block *b)
+/* Links are followed without asking whether the block is still there. */
+static void unlink_cold(const struct code_cache *c, struct block *b)
 {
     if (b->has_links) {
         for (unsigned i = 1; i <= 2; i++) {
             struct block_link *link = (void *)&b->op[b->op_count - i];
 
-            if (link->to && link->to->is_dead) {
+            if (link->to && (link->to->is_dead || is_cold(c, link->to))) {
                 link->to = NULL;
                 link->gen = 0;
             }
+        }
+    }
+}
+
+/* Keep or forget the blocks of a page, and put those that stay into the new hash table; a block on
+ * two pages has its turn for that with its first one. */
+static void sweep_page(struct code_cache *c, struct code_page *page)
+{
+    struct block **at = &page->blocks;
+
+    while (*at) {
+        struct block *b = *at;
+        struct block **next = code_page_next(b, page);
+        bool is_first = (b->gpa.v & ~UINT64_C(0xfff)) == page->gpa;
+        bool is_kept = !is_cold(c, b);
+
+        if (is_kept) {
+            at = next;
+        } else {
+            *at = *next;
+        }
+        if (is_first && is_kept) {
+            unlink_cold(c, b);
+            code_hash(c, b);
+        } else if (is_first) {
+            b->is_dead = true;
+            b->hash_next = c->dead;
+            c->dead = b;
         }
     }
 }
@@ -98,15 +110,12 @@ void code_sweep(struct vcpu *v)
 {
     struct code_cache *c = v->code;
 
-    for (unsigned i = 0; i < BUCKET_COUNT; i++) {
-        take_cold(c, &c->bucket[i]);
-    }
-    for (unsigned i = 0; i < BUCKET_COUNT; i++) {
-        for (struct block *b = c->bucket[i]; b; b = b->hash_next) {
-            unlink_dead(b);
+    memset(c->bucket, 0, sizeof(c->bucket));
+    for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
+        for (struct code_page *p = c->page_bucket[i]; p; p = p->next) {
+            sweep_page(c, p);
         }
     }
-    code_pages_drop_dead(c);
     while (c->dead) {
         struct block *b = c->dead;
 
