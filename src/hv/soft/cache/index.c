@@ -309,7 +309,7 @@ void code_kill(struct vcpu *v, struct block *block)
     }
     if (block->code) {
         emit_unlink(v, block);
-    } else {
+    } else if (!block->is_part) {
         block->hash_next = c->dead;
         c->dead = block;
     }

@@ -460,6 +460,25 @@ TEST(link, blocks_in_one_translation_do_what_each_does)
     finish(&vm);
 }
 
+TEST(link, what_a_translation_refers_to_is_not_swept)
+{
+    struct soft_vm vm;
+    const uint8_t *host;
+
+    start_eager(&vm);
+    vm.v->code->heat = 4;
+    PUT(&vm, CODE, SUM_LOOP);
+    host = mem_ptr(vm.mem, GPA(CODE + 8), 1);
+    soft_vm_poke(&vm, DATA, 1);
+    CHECK_INT(run_sum(&vm, 20), -1);
+    CHECK(code_find(vm.v->code, host, CODE + 8, block_mode_key(vm.v)) != NULL);
+    code_sweep(vm.v);
+    CHECK(code_find(vm.v->code, host, CODE + 8, block_mode_key(vm.v)) != NULL);
+    CHECK_INT(run_sum(&vm, 20), -1);
+    CHECK_INT(vm.v->gpr[GPR_RAX], 101);
+    finish(&vm);
+}
+
 TEST(link, a_write_to_any_block_of_a_translation_changes_it)
 {
     static const struct {

@@ -4,7 +4,8 @@
  * They are forgotten when the arena has grown to its limit: out of the hash table, out of the lists
  * of their pages, and out of the links and the table of addresses that lead to them, for these are
  * followed without asking whether the block is still there.  A block that has been translated
- * stays: code leads to code without a list of who does.
+ * stays, alone or as a part of another: code leads to code without a list of who does, and calls
+ * the interpreter for its blocks.
  *
  * A sweep happens where a block is about to be made, between two blocks. */
 #include "hv/soft/cache/code_int.h"
@@ -60,7 +61,7 @@ static void free_block(struct code_cache *c, struct block *b)
 /* Less than half of the way to its translation.  Blocks that are never translated have no heat. */
 static bool is_cold(const struct code_cache *c, const struct block *b)
 {
-    return !b->code && (b->heat == 0 || b->heat > c->heat / 2);
+    return !b->code && !b->is_part && (b->heat == 0 || b->heat > c->heat / 2);
 }
 
 /* Links are followed without asking whether the block is still there. */

@@ -41,10 +41,11 @@ static uint64_t decode(struct work *w, const struct block *b)
 }
 
 /* A block that may join: known to lie at `rip`, on the same page, and to run often. */
-static const struct block *part_at(const struct work *w, uint64_t rip)
+static struct block *part_at(const struct work *w, uint64_t rip)
 {
     const struct block_slot *slot = &w->t.v->lookup[BLOCK_SLOT_OF(rip)];
-    const struct block *b = w->t.block, *next = slot->to;
+    const struct block *b = w->t.block;
+    struct block *next = (struct block *)(uintptr_t)slot->to;
 
     if (slot->rip != rip || (rip ^ b->rip) >> 12 != 0 || !next || next->is_dead) {
         return NULL;
@@ -59,11 +60,11 @@ static const struct block *part_at(const struct work *w, uint64_t rip)
 
 /* Where a branch leads that need not leave the translation.  Never backwards: loops poll at
  * branches that do (link.c). */
-static const struct block *next_part(const struct work *w, uint64_t end)
+static struct block *next_part(const struct work *w, uint64_t end)
 {
     const struct insn *last = &w->insn[w->count - 1];
     bool is_forward = (uint64_t)last->imm < 4096;
-    const struct block *next = NULL;
+    struct block *next = NULL;
 
     if (!w->is_whole || w->part_count == PARTS_MAX) {
         return NULL;
@@ -81,9 +82,10 @@ static const struct block *next_part(const struct work *w, uint64_t end)
 static uint64_t append_parts(struct work *w, uint64_t end)
 {
     struct block *b = w->t.block;
-    const struct block *next;
+    struct block *next;
 
     while ((next = next_part(w, end)) != NULL) {
+        next->is_part = true;
         end = decode(w, next);
     }
     if (w->part_count > 1) {

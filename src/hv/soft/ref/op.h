@@ -76,6 +76,7 @@ struct block {
     uint8_t heat;    /* runs until it is translated */
     uint8_t entered; /* bits of enum emit_entry: how it has been reached */
     bool has_links;  /* the last two ops are links */
+    bool is_part;    /* of another block's translation, too, which refers to it */
     /* Offsets in its page of bytes that are not its own, on which the translation depends. */
     struct {
         uint16_t first, end;
