@@ -259,7 +259,7 @@ static size_t format(char *line, size_t size, const char *head, const char *fmt,
     size_t head_len = strlen(head);
     int body;
 
-    memcpy(line, head, head_len);
+    (void)snprintf(line, size, "%s", head);
     body = vsnprintf(line + head_len, size - head_len, fmt, ap);
     return head_len + (body > 0 ? (size_t)body : 0);
 }

@@ -24,7 +24,6 @@
 #define HEADER_LEN   36 /* 5.2.6 */
 #define RSDP_LEN     36 /* 5.2.5.3 */
 #define RSDP_V1_LEN  20
-#define OEM_ID       "FIRECK" /* with the tables' names: what tools for Firecracker's guests find */
 #define FADT_LEN     276
 #define DEVICES_MAX  1000 /* three digits in a device's name */
 #define XAPIC_ID_MAX 254
@@ -52,6 +51,9 @@
 #define MADT_IOAPIC 1
 #define MADT_X2APIC 9
 
+/* With the tables' names: what tools for Firecracker's guests find. */
+static const uint8_t g_oem[6] = {'F', 'I', 'R', 'E', 'C', 'K'};
+
 static uint8_t checksum(const uint8_t *data, size_t len)
 {
     uint8_t sum = 0;
@@ -74,7 +76,7 @@ static size_t begin_table(struct buf *out, const char *signature, uint8_t revisi
     buf_append_le32(out, 0); /* length */
     buf_append_u8(out, revision);
     buf_append_u8(out, 0); /* checksum */
-    buf_append(out, OEM_ID, 6);
+    buf_append(out, g_oem, sizeof(g_oem));
     buf_append(out, table_id, 8);
     buf_append_le32(out, 0); /* revision of that */
     buf_append(out, "FCAT", 4);
@@ -129,6 +131,7 @@ static void store_power(uint8_t *fadt, uint16_t port)
 
 static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64_t dsdt)
 {
+    static const uint8_t hypervisor[8] = {'F', 'I', 'R', 'E', 'C', 'K', 'V', 'M'};
     size_t at = begin_table(out, "FACP", 6, "FCVMFADT");
     uint16_t boot_arch = (uint16_t)(BOOT_ARCH_NO_VGA | (config->has_rtc ? 0 : BOOT_ARCH_NO_RTC));
 
@@ -141,7 +144,7 @@ static size_t add_fadt(struct buf *out, const struct acpi_config *config, uint64
         store_le32(fadt + FADT_FLAGS, FLAG_NO_PWR_BUTTON | FLAG_NO_SLP_BUTTON | FLAG_HW_REDUCED);
         fadt[FADT_MINOR] = 5;
         store_le64(fadt + FADT_X_DSDT, dsdt);
-        memcpy(fadt + FADT_HYPERVISOR, "FIRECKVM", 8);
+        memcpy(fadt + FADT_HYPERVISOR, hypervisor, sizeof(hypervisor));
         if (config->power_port) {
             store_power(fadt, config->power_port);
         }
@@ -219,7 +222,7 @@ static void fill_rsdp(uint8_t *rsdp, uint64_t xsdt)
     static const uint8_t signature[8] = {'R', 'S', 'D', ' ', 'P', 'T', 'R', ' '};
 
     memcpy(rsdp, signature, sizeof(signature));
-    memcpy(rsdp + 9, OEM_ID, 6);
+    memcpy(rsdp + 9, g_oem, sizeof(g_oem));
     rsdp[15] = 2; /* revision */
     store_le32(rsdp + 20, RSDP_LEN);
     store_le64(rsdp + 24, xsdt);

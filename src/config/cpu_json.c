@@ -310,9 +310,12 @@ int cpu_json_parse(const char *text, size_t len, struct cpu_template **ret_templ
 {
     struct cpu_template *template = calloc(1, sizeof(*template));
     struct raw raw = {0};
-    int r = template ? json_in(text, len, &raw_type, &raw, err)
-                     : err_set(err, -ENOMEM, "out of memory");
+    int r;
 
+    if (!template) {
+        return err_set(err, -ENOMEM, "out of memory");
+    }
+    r = json_in(text, len, &raw_type, &raw, err);
     if (r == 0) {
         r = take(&raw, template, err);
     }
