@@ -5,6 +5,8 @@
  *     guest_tool vsock-send CID PORT      stdin to the peer, the peer to stdout, until both ended
  *     guest_tool http ADDRESS             a request from stdin to port 80, the answer to stdout
  *     guest_tool http-hold ADDRESS N      N connections; how many were accepted
+ *     guest_tool tcp-take ADDRESS PORT    read a stream to its end
+ *     guest_tool tcp-give ADDRESS PORT MIB  write one of so many MiB
  *     guest_tool use MIB                  touch so much memory, print a line, wait for stdin's end
  *     guest_tool poke ADDRESS BYTE        store a byte at a physical address
  *     guest_tool cpuid LEAF SUBLEAF       the four registers, in hexadecimal
@@ -106,9 +108,9 @@ static int send_stdin(unsigned cid, unsigned port)
     return 0;
 }
 
-static int dial(const char *address)
+static int dial(const char *address, unsigned port)
 {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(80)};
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
     if (fd < 0 || inet_pton(AF_INET, address, &to.sin_addr) != 1 ||
@@ -125,7 +127,7 @@ static int http(const char *address)
     ssize_t len = 0, got = 0, n;
     const char *body = NULL;
     const char *field;
-    int fd = dial(address);
+    int fd = dial(address, 80);
 
     if (fd < 0) {
         return fail("connect");
@@ -153,10 +155,30 @@ static int http_hold(const char *address, unsigned count)
     unsigned accepted = 0;
 
     for (unsigned i = 0; i < count; i++) {
-        accepted += dial(address) >= 0;
+        accepted += dial(address, 80) >= 0;
     }
     (void)printf("%u\n", accepted);
     return 0;
+}
+
+static int tcp(const char *address, unsigned port, unsigned long give_mib)
+{
+    static char data[1 << 20];
+    int fd = dial(address, port);
+    ssize_t n;
+
+    if (fd < 0) {
+        return fail("connect");
+    }
+    for (unsigned long i = 0; i < give_mib; i++) {
+        if (write_all(fd, data, sizeof(data)) < 0) {
+            return fail("write");
+        }
+    }
+    (void)(give_mib && shutdown(fd, SHUT_WR));
+    while ((n = read(fd, data, sizeof(data))) > 0) {
+    }
+    return n < 0 ? fail("read") : 0;
 }
 
 static int use(unsigned long mib)
@@ -210,6 +232,12 @@ int main(int argc, char **argv)
     }
     if (strcmp(verb, "http-hold") == 0 && argc > 3) {
         return http_hold(argv[2], (unsigned)strtoul(argv[3], NULL, 0));
+    }
+    if (strcmp(verb, "tcp-take") == 0 && argc > 3) {
+        return tcp(argv[2], (unsigned)strtoul(argv[3], NULL, 0), 0);
+    }
+    if (strcmp(verb, "tcp-give") == 0 && argc > 4) {
+        return tcp(argv[2], (unsigned)strtoul(argv[3], NULL, 0), strtoul(argv[4], NULL, 0));
     }
     if (strcmp(verb, "use") == 0) {
         return use(strtoul(argv[2], NULL, 0));

@@ -98,3 +98,19 @@ def test_metadata_is_configured_and_empty(vm, snapshot):
     ok(vm.put("/mmds", {"a": "new"}))
     token = request(vm, TTL)[2]
     assert get(vm, "/a", X_metadata_token=token)[2] == "new"
+
+
+def test_a_paused_machine_can_be_changed(vm):
+    ok(vm.put("/balloon", {"amount_mib": 0, "deflate_on_oom": True, "stats_polling_interval_s": 1}))
+    vm.configure(root=False)
+    ok(vm.put("/network-interfaces/eth0", taps.net("eth0", "tap0")))
+    vm.start()
+    vm.ready()
+    vm.sh("ip addr add 172.16.0.2/24 dev eth0; ip link set eth0 up")
+    ok(vm.patch("/vm", {"state": "Paused"}))
+    limit = {"ops": {"size": 1000, "refill_time": 100}}
+    ok(vm.patch("/network-interfaces/eth0", {"iface_id": "eth0", "tx_rate_limiter": limit}))
+    ok(vm.patch("/balloon", {"amount_mib": 16}))
+    ok(vm.patch("/vm", {"state": "Resumed"}))
+    assert pinged(vm)
+    vm.wait_for(lambda: vm.get("/balloon/statistics").json()["actual_mib"] == 16, "the balloon")

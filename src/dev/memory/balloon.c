@@ -120,11 +120,17 @@ int balloon_set_stats_interval(struct virtio_dev *dev, uint16_t interval_s)
 
 /* --- size and hinting --- */
 
+/* Is a driver there?  Also in a machine from a snapshot that does not run yet. */
+static bool has_driver(const struct virtio_dev *dev)
+{
+    return __atomic_load_n(&dev->status, __ATOMIC_ACQUIRE) & VIRTIO_STATUS_DRIVER_OK;
+}
+
 int balloon_set_target(struct virtio_dev *dev, uint32_t pages)
 {
     struct balloon *b = balloon_of(dev);
 
-    if (!b->is_running) {
+    if (!has_driver(dev)) {
         return -ENODEV;
     }
     store(&b->target_pages, pages);
@@ -143,7 +149,7 @@ static int check_hinting(const struct balloon *b)
     if (!b->has_hinting) {
         return -ENOTSUP;
     }
-    return b->is_running ? 0 : -ENODEV;
+    return has_driver(&b->base) ? 0 : -ENODEV;
 }
 
 int balloon_start_hinting(struct virtio_dev *dev, bool acknowledge_on_stop)
