@@ -56,8 +56,8 @@ bool code_inject(struct vcpu *v)
         case 11:
             if ((dice >> 20) % 32 == 0) {
                 code_cache_clear(v);
-            } else if (v->emit) {
-                code_sweep(v);
+            } else if (v->emit && (dice >> 20) % 32 == 1) {
+                code_sweep(v); /* more often, a boot does little but decode */
             }
             break;
         default: mmu_flush_page(v, v->gpr[dice >> 24 & 15]); break;
