@@ -27,10 +27,10 @@ MODULES = [
 INIT = r"""#!/bin/busybox sh
 bb=/bin/busybox
 export PATH=/bin:/sbin
-$bb mkdir -p /proc /sys /dev /tmp /run /new
+[ -c /dev/null ] || $bb mount -t devtmpfs dev /dev
+$bb mkdir -p /proc /sys /dev /tmp /run /new 2>/dev/null
 $bb mount -t proc proc /proc 2>/dev/null
 $bb mount -t sysfs sys /sys 2>/dev/null
-$bb mount -t devtmpfs dev /dev 2>/dev/null
 [ -x /bin/ls ] || $bb --install -s /bin
 if [ -f /modules/list ]; then
     while read name; do insmod /modules/$name 2>/dev/null; done </modules/list
