@@ -128,11 +128,12 @@ def test_flush_metrics(new_vm, folder):
     assert first["put_api_requests"]["drive_count"] == 1
     assert second["put_api_requests"]["drive_count"] == 0
     assert second["put_api_requests"]["actions_count"] + first["put_api_requests"]["actions_count"] >= 2
-    assert second["uart"]["write_count"] > 100  # the guest's console
-    assert second["vcpu"]["exit_io_out"] > 100 and second["vcpu"]["exit_io_out_agg"]["sum_us"] > 0
+    assert second["uart"]["write_count"] > 20  # the guest's console
+    assert second["vcpu"]["exit_io_out"] > 20 and second["vcpu"]["exit_io_out_agg"]["sum_us"] > 0
     assert second["block"]["read_bytes"] > 0
     assert second["block"]["read_bytes"] == second["block_rootfs"]["read_bytes"]
-    assert third["uart"]["write_count"] < 100
+    assert third["uart"]["write_count"] < 20
+    assert second["interrupts"]["triggers"] > 10
     # A reboot writes the last one.
     assert vm.reboot() == 0
     assert len(lines(path)) == 4

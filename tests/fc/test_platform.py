@@ -2,8 +2,10 @@
 
 import json
 import os
+import pty
 import re
 import struct
+import termios
 import time
 
 import pytest
@@ -109,6 +111,31 @@ def test_no_serial_fd_error_when_daemonized(new_vm):
     vm.start()
     vm.wait_for(lambda: "GUEST-READY" in vm.console(), "the guest", 300)
     assert "Could not watch stdin" not in vm.log()
+
+
+def test_console_login(folder):
+    """stdin and stdout are a terminal: raw while the VM runs, as it was before and after."""
+    ours, theirs = pty.openpty()
+    place = folder / "tty"
+    place.mkdir()
+    vm = MicroVm(place, console=False, stdin=theirs)
+    vm.configure(root=False)
+    before = termios.tcgetattr(ours)
+    assert before[3] & termios.ICANON
+    try:
+        vm.start()
+        assert not termios.tcgetattr(ours)[3] & (termios.ICANON | termios.ECHO)
+        vm.wait_for(lambda: "GUEST-READY" in vm.console(), "the guest", 300)
+        os.write(ours, b"echo $((6 * 7))\n")
+        vm.wait_for(lambda: "42" in vm.console(), "the shell", 60)
+        os.write(ours, b"reboot -f\n")
+        assert vm.wait() == 0
+        assert termios.tcgetattr(ours) == before
+        assert os.get_blocking(theirs)
+    finally:
+        vm.kill()
+        os.close(ours)
+        os.close(theirs)
 
 
 # --- keyboard and boot timer ---

@@ -8,6 +8,7 @@
 
 #include "dev/virtio/virtio_int.h"
 #include "io/loop.h"
+#include "metrics/metrics.h"
 
 int virtio_dev_init(struct virtio_dev *dev, const struct virtio_ops *ops, struct mem_map *mem,
                     struct loop *loop, unsigned queue_count, uint64_t features, struct err *err)
@@ -58,6 +59,10 @@ static void interrupt(struct virtio_dev *dev, uint32_t cause, unsigned source)
 {
     /* release: what was pushed is visible to whoever reads the status; pairs with virtio_isr_get */
     __atomic_fetch_or(&dev->isr, cause, __ATOMIC_RELEASE);
+    metric_inc(&g_metrics.interrupts.triggers);
+    if (cause == VIRTIO_ISR_CONFIG) {
+        metric_inc(&g_metrics.interrupts.config_updates);
+    }
     if (dev->raise) {
         dev->raise(dev->transport, source);
     }
