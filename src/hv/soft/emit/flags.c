@@ -199,7 +199,10 @@ void emit_flags_save(struct translation *t)
 
 void emit_flags_give_up(struct translation *t, struct flags_use use)
 {
-    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
+    bool is_wanted = t->is_live && !use.writes;
+
+    /* what writes them may fault instead */
+    if (use.read != READS_NONE || is_wanted || t->v->has_strict_flags) {
         emit_flags_save(t);
     }
     t->flags = FLAGS_SAVED;
