@@ -147,6 +147,8 @@ class MicroVm:
                     part = s.recv(65536)
                 except TimeoutError:
                     break
+                except ConnectionResetError:  # closed before it had read all
+                    break
                 if not part:
                     break
                 out += part
