@@ -28,38 +28,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "fc"))
+sys.path.insert(0, str(ROOT / "bench"))
 import guest  # noqa: E402
 import microvm  # noqa: E402
 import taps  # noqa: E402
+from qemu_guest import CMDLINE, MACHINES, MEM_MIB, SUFFIX, QemuGuest  # noqa: E402
 
 HOST, GUEST = "172.16.0.1", "172.16.0.2"
-MEM_MIB = 256
-CMDLINE = "console=ttyS0 reboot=t panic=-1 quiet random.trust_cpu=on"
-MACHINES = {
-    "kvm": ["-accel", "kvm", "-cpu", "host", "-M", "microvm,pit=off,pic=off,isa-serial=on", "-device", "virtio-net-device,netdev=n"],
-    "soft": ["-accel", "tcg", "-cpu", "max,la57=off", "-M", "q35", "-device", "virtio-net-pci,netdev=n"],
-}
 
 
-class Qemu(microvm.MicroVm):
-    """A guest of qemu, talked to over its serial port as over ec1's."""
-
-    def __init__(self, folder, engine):  # another process, the same console
-        self.folder = pathlib.Path(folder)
-        self.log_path, self.out_path = self.folder / "log", self.folder / "console"
-        path = self.folder / "stdin"
-        os.mkfifo(path)
-        self.fifo = os.open(path, os.O_RDWR)
-        self.session = microvm.requests_unixsocket.Session()
-        self.seen = 0
-        argv = [
-            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-m", str(MEM_MIB), "-smp", "1",
-            "-serial", "stdio", "-no-reboot", "-kernel", str(guest.kernel()), "-initrd", str(guest.initrd()),
-            "-append", CMDLINE, "-netdev", "tap,id=n,ifname=tap1,script=no,downscript=no,vhost=off", *MACHINES[engine],
-        ]
-        with open(self.out_path, "wb") as out, open(self.folder / "stderr", "wb") as err:
-            self.process = subprocess.Popen(argv, stdin=self.fifo, stdout=out, stderr=err)
-        self.ready()
+def start_qemu(folder, engine):
+    device = f"virtio-net-{SUFFIX[engine]},netdev=n"
+    return QemuGuest(folder, engine, [
+        "-netdev", "tap,id=n,ifname=tap1,script=no,downscript=no,vhost=off", "-device", device])
 
 
 def start_ec1(folder, engine):
@@ -157,7 +138,7 @@ def main():
     parser.add_argument("build")
     args = parser.parse_args()
     microvm.BINARY = str(pathlib.Path(args.build).resolve() / "firecracker")
-    starts = {"ec1": start_ec1, "qemu": Qemu}
+    starts = {"ec1": start_ec1, "qemu": start_qemu}
     runs = {name: [] for name in starts}
     try:
         with taps.namespace():

@@ -33,9 +33,10 @@ KVM_BENCH = bench/engine.py --engine kvm --json $(O)/bench/kvm.json $(O) && benc
 bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 	@if $(HAS_KVM); then $(KVM_BENCH); else tests/nested/outer -t 1500 -- sh -c '$(KVM_BENCH)'; fi
 
-# The REST interface on both engines: endpoints, start, and a boot beside qemu's; its devices: the network.
+# The REST interface on both engines: endpoints, start, and a boot beside qemu's; its devices: the network, a disk.
 API_BENCH = bench/api.py --engine $(1) --json $(O)/bench/api-$(1).json $(O) && \
-	bench/net.py --engine $(1) --json $(O)/bench/net-$(1).json $(O)
+	bench/net.py --engine $(1) --json $(O)/bench/net-$(1).json $(O) && \
+	bench/block.py --engine $(1) --json $(O)/bench/block-$(1).json $(O)
 
 bench-api:
 	@tools/setup build kernel bench

@@ -166,7 +166,6 @@ TEST(disk, a_full_ring_says_so_and_room_comes_back_on_the_loop)
     }
     loop_thread_stop(g.loop);
     CHECK_INT(g.done, taken);
-    CHECK(g.batches >= 1);
     for (unsigned i = 0; i < taken; i++) {
         CHECK_INT(g.results[i], 512);
         CHECK_INT(data[512 * i], i % 128);

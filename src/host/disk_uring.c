@@ -2,9 +2,10 @@
  *
  * Theory of operation.  One ring for each disk.  The file is registered as number 0 and the ring is
  * restricted to reading, writing and syncing it before it is enabled, so that whatever happens to
- * this process later, the ring gives access to nothing else.  The kernel counts completions in an
- * eventfd which the loop watches edge-triggered; nobody needs to read it.  At most as many
- * operations are in flight as the completion queue has room for: it never overflows.
+ * this process later, the ring gives access to nothing else.  What is complete when it was
+ * submitted is told at once; for the rest the kernel counts completions in an eventfd which the
+ * loop watches edge-triggered; nobody needs to read it.  At most as many operations are in flight
+ * as the completion queue has room for: it never overflows.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -88,6 +89,7 @@ static void on_again(void *owner)
 
     disk->again = NULL; /* the loop frees it */
     uring_commit(&disk->base);
+    disk->client.batch_end(disk->client.owner);
 }
 
 static void uring_commit(struct disk_port *port)
@@ -98,6 +100,7 @@ static void uring_commit(struct disk_port *port)
     if (io_uring_submit(&disk->ring) < 0 && !disk->again) {
         disk->again = loop_add_timer(disk->loop, AGAIN_NS, on_again, disk);
     }
+    (void)reap(disk); /* what the host's page cache had is there already */
 }
 
 static void uring_drain(struct disk_port *port)

@@ -155,7 +155,7 @@ def tool():
     out = BUILD / "guest_tool"
     if not _newer(out, source):
         BUILD.mkdir(parents=True, exist_ok=True)
-        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-s", "-o", out, source], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static", "-pthread", "-s", "-o", out, source], check=True)
     return out
 
 

@@ -7,22 +7,30 @@
  *     guest_tool http-hold ADDRESS N      N connections; how many were accepted
  *     guest_tool tcp-take ADDRESS PORT    read a stream to its end
  *     guest_tool tcp-give ADDRESS PORT MIB  write one of so many MiB
- *     guest_tool use MIB                  touch so much memory, print a line, wait for stdin's end
+ *     guest_tool disk DEVICE WRITE BYTES THREADS SECONDS
+ *                                         random accesses past the page cache: how many, us for
+ * each guest_tool use MIB                  touch so much memory, print a line, wait for stdin's end
  *     guest_tool poke ADDRESS BYTE        store a byte at a physical address
  *     guest_tool cpuid LEAF SUBLEAF       the four registers, in hexadecimal
  */
+#define _GNU_SOURCE /* O_DIRECT */
 #include <arpa/inet.h>
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/vm_sockets.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 static int fail(const char *what)
@@ -181,6 +189,88 @@ static int tcp(const char *address, unsigned port, unsigned long give_mib)
     return n < 0 ? fail("read") : 0;
 }
 
+/* --- a disk --- */
+
+struct disk {
+    int fd;
+    int is_write;
+    size_t bytes;
+    uint64_t places;
+    double until;
+};
+
+static double now(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* One thread: one access after the other.  Returns how many, -1 when one failed. */
+static void *disk_main(void *arg)
+{
+    const struct disk *d = arg;
+    uint64_t random = (uintptr_t)&d | 1;
+    intptr_t count = 0;
+    void *data = NULL;
+
+    if (posix_memalign(&data, 4096, d->bytes)) {
+        return (void *)(intptr_t)-1;
+    }
+    memset(data, 'x', d->bytes);
+    while (now() < d->until) {
+        off_t at;
+        ssize_t n;
+
+        random ^= random << 13; /* xorshift64 */
+        random ^= random >> 7;
+        random ^= random << 17;
+        at = (off_t)(random % d->places * d->bytes);
+        n = d->is_write ? pwrite(d->fd, data, d->bytes, at) : pread(d->fd, data, d->bytes, at);
+        if (n != (ssize_t)d->bytes) {
+            return (void *)(intptr_t)-1;
+        }
+        count++;
+    }
+    free(data);
+    return (void *)count;
+}
+
+static int disk(char **argv)
+{
+    struct disk d = {.is_write = atoi(argv[1]), .bytes = strtoul(argv[2], NULL, 0)};
+    unsigned threads = (unsigned)strtoul(argv[3], NULL, 0);
+    pthread_t thread[64];
+    uint64_t size = 0;
+    intptr_t total = 0;
+    double start;
+
+    d.fd = open(argv[0], O_RDWR | O_DIRECT | O_CLOEXEC);
+    if (d.fd < 0 || ioctl(d.fd, BLKGETSIZE64, &size) < 0 || size < d.bytes || threads > 64) {
+        return fail("disk");
+    }
+    d.places = size / d.bytes;
+    start = now();
+    d.until = start + atof(argv[4]);
+    for (unsigned i = 0; i < threads; i++) {
+        if (pthread_create(&thread[i], NULL, disk_main, &d)) {
+            return fail("thread");
+        }
+    }
+    for (unsigned i = 0; i < threads; i++) {
+        void *count = NULL;
+
+        (void)pthread_join(thread[i], &count);
+        if ((intptr_t)count < 0) {
+            return fail("disk");
+        }
+        total += (intptr_t)count;
+    }
+    (void)printf("%ld %.1f\n", (long)total, (now() - start) * 1e6 * threads / (double)total);
+    return 0;
+}
+
 static int use(unsigned long mib)
 {
     size_t bytes = mib << 20;
@@ -238,6 +328,9 @@ int main(int argc, char **argv)
     }
     if (strcmp(verb, "tcp-give") == 0 && argc > 4) {
         return tcp(argv[2], (unsigned)strtoul(argv[3], NULL, 0), strtoul(argv[4], NULL, 0));
+    }
+    if (strcmp(verb, "disk") == 0 && argc > 6) {
+        return disk(argv + 2);
     }
     if (strcmp(verb, "use") == 0) {
         return use(strtoul(argv[2], NULL, 0));

@@ -174,6 +174,7 @@ static void process(struct block *b)
 {
     struct virtq *q = queue_of(b);
     unsigned count = 0;
+    unsigned room;
     uint64_t one = 1;
 
     while (count < ROUND_MAX && b->free_count > 0 && virtq_pop(q, &b->chain) == 1 && execute(b)) {
@@ -181,11 +182,15 @@ static void process(struct block *b)
             virtio_dev_signal(&b->base, q);
         }
     }
+    room = b->free_count;
     b->disk->ops->commit(b->disk);
     virtio_dev_signal(&b->base, q);
     if (count == 0) {
         metric_inc(&b->metrics->no_avail_buffer);
-    } else if (count == ROUND_MAX) {
+    }
+    /* its share of the loop is used up, or there was no room and now is */
+    if (count == ROUND_MAX ||
+        (b->free_count > room && !limiter_is_blocked(&b->limiter) && virtq_has_work(q))) {
         (void)!write(b->base.notify_fd[0], &one, sizeof(one));
     }
 }

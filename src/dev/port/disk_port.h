@@ -44,7 +44,8 @@ struct disk_port_ops {
     void (*detach)(struct disk_port *port);
     /* Begin `io`: DISK_PENDING, DISK_FULL, or its result as done() has it. */
     int64_t (*submit)(struct disk_port *port, struct disk_io *io);
-    /* What was submitted since the last call has to start now. */
+    /* What was submitted since the last call has to start now; done() for what ends at once,
+     * without a batch_end(). */
     void (*commit)(struct disk_port *port);
     /* Wait until nothing is in flight; calls done() and batch_end(). */
     void (*drain)(struct disk_port *port);
