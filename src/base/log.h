@@ -2,7 +2,7 @@
  *
  * Everything below the doors returns its error instead of logging it; debug level is free outside
  * hot loops, and what a guest can cause goes through log_guest(), which is rate-limited.  Form:
- * names in 'quotes', units, no full stop, except where docs/api-compat.md prescribes the words.
+ * names in 'quotes', units, no full stop, except where docs/microvm.md prescribes the words.
  *
  * There are two forms.  A command of ec1 writes "ec1: warning: ..." to stderr.  A microVM process
  * (log_use_records()) writes records to stdout or to a file, for people and for programs:

@@ -1,7 +1,7 @@
 /* cpuid.c — CPUID as a table: changed by a template, made to say what this VM is.
  *
  * Leaves and bits: SDM volume 2, CPUID; AMD's APM volume 3, appendix E.  Which of them are made to
- * say what is the interface's (docs/api-compat.md): guests move between monitors that agree.
+ * say what is the interface's (docs/microvm.md): guests move between monitors that agree.
  */
 #include "hv/cpuid.h"
 

@@ -5,7 +5,7 @@
  *     AGG(name)    a duration: smallest, largest and sum in microseconds
  *
  * Consumers refuse a line with a missing or an additional key, so the lists are complete even where
- * nothing counts (yet), and nothing may be added.  docs/api-compat.md says what each means.
+ * nothing counts (yet), and nothing may be added.  docs/microvm.md says how they are shown.
  */
 #pragma once
 

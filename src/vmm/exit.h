@@ -1,6 +1,6 @@
 /* exit.h — how a microVM process ends: exit codes, fatal signals, panics, the last log line.
  *
- * The codes and the words of the records are part of the interface (docs/api-compat.md).
+ * The codes and the words of the records are part of the interface (docs/microvm.md).
  */
 #pragma once
 

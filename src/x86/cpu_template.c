@@ -1,6 +1,6 @@
 /* cpu_template.c — the built-in CPU templates, and the CPUs they are made for.
  *
- * The numbers are the interface's (docs/api-compat.md): guests that were started with a template on
+ * The numbers are the interface's (docs/microvm.md): guests that were started with a template on
  * another monitor see the same CPU here.
  */
 #include "x86/cpu_template.h"
