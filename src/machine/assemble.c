@@ -7,6 +7,7 @@
 
 #include "base/auto.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "boot/boot.h"
 #include "boot/layout.h"
 #include "dev/chip/uart16550.h"
@@ -136,6 +137,8 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     if (r < 0) {
         return r;
     }
+    log_debug("Kernel loaded using Linux 64-bit boot protocol%s",
+              kernel->setup.payload_len > 0 ? " (bzImage)" : "");
     r = hv_vcpu_set(m->vcpus[0].hv, state);
     return r < 0 ? err_set(err, r, "set the first CPU's state: error %d", r) : 0;
 }

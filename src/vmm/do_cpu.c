@@ -45,22 +45,24 @@ static bool static_kind(int wanted, enum cpu_template_kind *ret_kind)
     return false;
 }
 
-int microvm_lend_cpu(struct microvm *vm, struct vm_config *config, struct err *err)
+int microvm_check_cpu(const struct microvm *vm, struct err *err)
 {
-    struct cpu_identity cpu;
+    struct cpu_identity cpu = cpu_identity_host();
     enum cpu_template_kind kind;
-    int r;
+    int r = 0;
+
+    if (static_kind(vm->resources.machine.cpu_template, &kind)) {
+        r = cpu_template_check(kind, &cpu, err);
+    }
+    return r < 0 ? err_wrap(err, r, "Failed to get CPU template") : 0;
+}
+
+void microvm_lend_cpu(const struct microvm *vm, struct vm_config *config)
+{
+    enum cpu_template_kind kind;
 
     config->has_smt = vm->resources.machine.smt;
-    config->cpu_template = vm->cpu_template;
-    if (!static_kind(vm->resources.machine.cpu_template, &kind)) {
-        return 0;
-    }
-    cpu = cpu_identity_host();
-    r = cpu_template_check(kind, &cpu, err);
-    if (r < 0) {
-        return err_wrap(err, r, "Failed to get CPU template");
-    }
-    config->cpu_template = cpu_template_get(kind);
-    return 0;
+    config->cpu_template = static_kind(vm->resources.machine.cpu_template, &kind)
+                               ? cpu_template_get(kind)
+                               : vm->cpu_template;
 }

@@ -91,9 +91,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
                        (unsigned long long)res->machine.mem_size_mib);
     }
     r = lend_devices(vm, plan, err);
-    if (r == 0) {
-        r = microvm_lend_cpu(vm, &plan->config, err);
-    }
+    microvm_lend_cpu(vm, &plan->config);
     return r < 0 ? r : read_initrd(vm, plan, err);
 }
 
@@ -167,6 +165,10 @@ int do_start(struct microvm *vm, const struct action *action, struct err *err)
     (void)action;
     if (!vm->resources.has_boot) {
         return err_set(err, -ENOENT, "Cannot start microvm without kernel configuration.");
+    }
+    r = microvm_check_cpu(vm, err);
+    if (r < 0) {
+        return r;
     }
     r = start_plan_fill(vm, &plan, err);
     plan.config.start_mono_ns = mono_ns;

@@ -92,8 +92,11 @@ void microvm_boot_fini(struct microvm *vm);
 
 int do_put_cpu(struct microvm *vm, const struct action *action, struct err *err);
 void microvm_cpu_fini(struct microvm *vm);
-/* Template and threads into the machine's configuration; checks whether the host's CPU fits. */
-int microvm_lend_cpu(struct microvm *vm, struct vm_config *config, struct err *err);
+/* Is the host's CPU one that the built-in template is for?  Before a start; a snapshot brings its
+ * own CPU. */
+int microvm_check_cpu(const struct microvm *vm, struct err *err);
+/* Template and threads into the machine's configuration. */
+void microvm_lend_cpu(const struct microvm *vm, struct vm_config *config);
 
 int do_put_drive(struct microvm *vm, const struct action *action, struct err *err);
 int do_patch_drive(struct microvm *vm, const struct action *action, struct err *err);
