@@ -169,7 +169,7 @@ int disk_open(const struct disk_config *config, struct disk_port **ret_port, str
     }
     (void)fcntl(fd, F_SETFL, flags & ~O_CLOEXEC);
     r = config->is_async ? disk_uring_new(fd, &port, err) : disk_sync_new(fd, &port, err);
-    if (r < 0) {
+    if (r < 0 || !port) {
         return r;
     }
     (void)take_fd(&fd);

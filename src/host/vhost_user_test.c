@@ -28,8 +28,8 @@ static void reply(int fd, const struct peer *p, uint32_t request, const void *bo
     uint32_t header[3] = {p->mood == WRONG_REPLY ? request + 1 : request, 5,
                           p->mood == WRONG_SIZE ? len + 1 : len};
 
-    (void)!write(fd, header, sizeof(header));
-    (void)!write(fd, body, len);
+    (void)send(fd, header, sizeof(header), MSG_NOSIGNAL);
+    (void)send(fd, body, len, MSG_NOSIGNAL);
 }
 
 static void serve(struct peer *p, int fd)

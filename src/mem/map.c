@@ -83,7 +83,7 @@ static int check_file(const struct mem_backing *backing, uint64_t len, struct er
         return err_set(err, -EINVAL,
                        "the memory file has %lld bytes, but guest memory is at %llu to %llu of it",
                        (long long)st.st_size, (unsigned long long)backing->offset,
-                       (unsigned long long)(backing->offset + len));
+                       (unsigned long long)backing->offset + (unsigned long long)len);
     }
     return 0;
 }

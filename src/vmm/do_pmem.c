@@ -63,7 +63,7 @@ static int grow(struct microvm *vm, struct err *err)
         pmems[count - 1] = (struct resource_pmem){0};
     }
     if (pmems && ports) {
-        ports = realloc(vm->pmem_ports, count * sizeof(ports[0]));
+        ports = realloc(vm->pmem_ports, count * sizeof(void *));
     }
     if (!pmems || (vm->pmem_ports && !ports)) {
         return err_set(err, -ENOMEM, "out of memory");
@@ -155,8 +155,7 @@ int do_delete_pmem(struct microvm *vm, const struct action *action, struct err *
     resource_pmem_fini(&res->pmems[at]);
     res->pmem_count--;
     memmove(&res->pmems[at], &res->pmems[at + 1], (res->pmem_count - at) * sizeof(res->pmems[0]));
-    memmove(&vm->pmem_ports[at], &vm->pmem_ports[at + 1],
-            (res->pmem_count - at) * sizeof(vm->pmem_ports[0]));
+    memmove(&vm->pmem_ports[at], &vm->pmem_ports[at + 1], (res->pmem_count - at) * sizeof(void *));
     return 0;
 }
 
@@ -167,7 +166,7 @@ int start_plan_add_pmems(struct microvm *vm, struct start_plan *plan, struct err
 
     microvm_close_pmems(vm); /* of a start that failed */
     plan->pmems = calloc(count + 1u, sizeof(plan->pmems[0]));
-    vm->pmem_ports = calloc(count + 1u, sizeof(vm->pmem_ports[0]));
+    vm->pmem_ports = calloc(count + 1u, sizeof(void *));
     if (!plan->pmems || !vm->pmem_ports) {
         return err_set(err, -ENOMEM, "out of memory");
     }

@@ -14,6 +14,7 @@
 #include "dev/virtio/limiter_state.h"
 #include "dev/virtio/virtio.h"
 #include "io/limiter.h"
+#include "metrics/metrics.h"
 
 #define REQUEST_MAX  65536u /* what the microVM interface promises */
 #define REQUESTS_MAX 64
@@ -55,11 +56,15 @@ static uint32_t fill(const struct virtq_chain *chain)
         /* up to 256 bytes it cannot be interrupted; a short answer is fine with the driver */
         ssize_t got = getrandom(v->iov_base, want, 0);
 
+        if (got < 0) {
+            metric_inc(&g_metrics.entropy.host_rng_fails);
+        }
         done += got > 0 ? (uint32_t)got : 0;
         if (got < (ssize_t)want) {
             break;
         }
     }
+    metric_add(&g_metrics.entropy.entropy_bytes, done);
     return done;
 }
 
@@ -70,17 +75,21 @@ static bool answer(struct rng *rng, struct virtq *q)
     bool is_good = chain->readable_count == 0 && chain->writable_count > 0;
 
     if (is_good && !limiter_take(&rng->limiter, 1, chain->writable_bytes)) {
+        metric_inc(&g_metrics.entropy.entropy_rate_limiter_throttled);
         virtq_unpop(q, 1);
         return false;
+    }
+    if (!is_good) {
+        metric_inc(&g_metrics.entropy.entropy_event_fails);
     }
     virtq_push(q, chain, is_good ? fill(chain) : 0);
     return true;
 }
 
-static void notify(struct virtio_dev *dev, unsigned index)
+static void process(struct rng *rng)
 {
-    struct rng *rng = rng_of(dev);
-    struct virtq *q = &dev->queues[index];
+    struct virtio_dev *dev = &rng->base;
+    struct virtq *q = &dev->queues[0];
     uint64_t one = 1;
     unsigned count = 0;
 
@@ -89,8 +98,15 @@ static void notify(struct virtio_dev *dev, unsigned index)
     }
     virtio_dev_signal(dev, q);
     if (count == REQUESTS_MAX) {
-        (void)!write(dev->notify_fd[index], &one, sizeof(one));
+        (void)!write(dev->notify_fd[0], &one, sizeof(one));
     }
+}
+
+static void notify(struct virtio_dev *dev, unsigned index)
+{
+    (void)index;
+    metric_inc(&g_metrics.entropy.entropy_event_count);
+    process(rng_of(dev));
 }
 
 /* The limiter lets us go on. */
@@ -98,8 +114,9 @@ static void retry(void *owner)
 {
     struct rng *rng = owner;
 
+    metric_inc(&g_metrics.entropy.rate_limiter_event_count);
     if (rng->is_started) {
-        notify(&rng->base, 0);
+        process(rng);
     }
 }
 
@@ -142,6 +159,7 @@ static const struct virtio_ops rng_ops = {
 int rng_new(struct mem_map *mem, struct loop *loop, const struct limiter_config *limit,
             struct virtio_dev **ret_dev, struct err *err)
 {
+    static const struct limiter_config none;
     struct rng *rng = calloc(1, sizeof(*rng));
     int r;
 
@@ -153,9 +171,7 @@ int rng_new(struct mem_map *mem, struct loop *loop, const struct limiter_config 
         rng_free(&rng->base);
         return r;
     }
-    if (limit) {
-        limiter_init(&rng->limiter, limit, loop, retry, rng);
-    }
+    limiter_init(&rng->limiter, limit ? limit : &none, loop, retry, rng);
     *ret_dev = &rng->base;
     return 0;
 }
