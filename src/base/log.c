@@ -254,7 +254,8 @@ static void write_line(const char *line, size_t len)
 }
 
 /* Head and message into `line` of `size` bytes; returns how long they are (may be more). */
-static size_t format(char *line, size_t size, const char *head, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static size_t
+format(char *line, size_t size, const char *head, const char *fmt, va_list ap)
 {
     size_t head_len = strlen(head);
     int body;
@@ -264,7 +265,8 @@ static size_t format(char *line, size_t size, const char *head, const char *fmt,
     return head_len + (body > 0 ? (size_t)body : 0);
 }
 
-static void put(enum log_level level, const char *file, unsigned line, const char *fmt, va_list ap)
+__attribute__((format(printf, 4, 0))) static void put(enum log_level level, const char *file,
+                                                      unsigned line, const char *fmt, va_list ap)
 {
     char head[HEAD_BYTES];
     char text[TEXT_BYTES];

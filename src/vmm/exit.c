@@ -51,7 +51,8 @@ static void on_fatal(int number, siginfo_t *info, void *context)
     say_signal(number, info->si_code);
     for (size_t i = 0; i < sizeof(g_fatal) / sizeof(g_fatal[0]); i++) {
         if (g_fatal[i].number == number) {
-            metric_set((struct metric *)((char *)&g_metrics.signals + g_fatal[i].metric), 1);
+            metric_set((struct metric *)(void *)((char *)&g_metrics.signals + g_fatal[i].metric),
+                       1);
             leave(g_fatal[i].exit_code);
         }
     }

@@ -419,7 +419,7 @@ TEST(block, another_disk_shows_its_size_and_the_driver_hears_of_it)
     struct rig g;
     struct fake_disk other;
     struct err err = {0};
-    uint32_t id;
+    uint32_t id = 0;
     uint32_t used;
     unsigned irqs;
 

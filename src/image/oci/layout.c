@@ -21,15 +21,24 @@ static struct layout *layout_of(struct oci_source *source)
     return container_of(source, struct layout, base);
 }
 
-static int read_blob_text(const struct layout *l, const char *digest, struct buf *out,
-                          struct err *err)
+/* A file of the layout. */
+static int read_text(const struct layout *l, const char *name, struct buf *out, struct err *err)
 {
     char path[4200];
     int r;
 
-    (void)snprintf(path, sizeof(path), "%s/blobs/sha256/%s", l->ref->name, digest_hex(digest));
+    (void)snprintf(path, sizeof(path), "%s/%s", l->ref->name, name);
     r = buf_read_file(out, path, OCI_MANIFEST_MAX);
     return r < 0 ? err_set(err, r, "read '%s': %s", path, strerror(-r)) : 0;
+}
+
+static int read_blob_text(const struct layout *l, const char *digest, struct buf *out,
+                          struct err *err)
+{
+    char name[96];
+
+    (void)snprintf(name, sizeof(name), "blobs/sha256/%s", digest_hex(digest));
+    return read_text(l, name, out, err);
 }
 
 static int layout_manifest(struct oci_source *source, const char *digest, struct buf *out,
@@ -37,16 +46,14 @@ static int layout_manifest(struct oci_source *source, const char *digest, struct
 {
     const struct layout *l = layout_of(source);
     struct oci_blob chosen;
-    char path[4200];
     int r;
 
     if (digest) {
         return read_blob_text(l, digest, out, err);
     }
-    (void)snprintf(path, sizeof(path), "%s/index.json", l->ref->name);
-    r = buf_read_file(out, path, OCI_MANIFEST_MAX);
+    r = read_text(l, "index.json", out, err);
     if (r < 0) {
-        return err_set(err, r, "read '%s': %s", path, strerror(-r));
+        return r;
     }
     r = oci_layout_choose(out->data, out->len, l->ref->tag, &chosen, err);
     buf_clear(out);
