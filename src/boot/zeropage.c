@@ -33,6 +33,9 @@ static void fill_e820(uint8_t *page, const struct mem_map *mem)
         uint64_t start = range->gpa.v;
         uint64_t end = start + range->len;
 
+        if (range->slots) {
+            continue; /* comes later, by a device of its own */
+        }
         if (start == 0) {
             add_e820(page, 0, BOOT_LOW_RAM_END, E820_RAM);
             add_e820(page, BOOT_LOW_RAM_END, BOOT_RSDP, E820_RESERVED);

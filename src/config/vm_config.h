@@ -95,6 +95,7 @@ struct vm_config {
     unsigned share_count;
     struct config_share shares[CONFIG_SHARE_MAX];
     const struct resource_balloon *balloon; /* NULL: none */
+    const struct resource_memory *memory;   /* that can be plugged; NULL: none */
     unsigned drive_count;
     const struct config_drive *drives; /* the root first */
     unsigned pmem_count;

@@ -73,6 +73,11 @@ void hv_vm_go(struct hv_vm *vm)
     vm->ops->vm_go(vm);
 }
 
+int hv_slot_changed(struct hv_vm *vm, unsigned index, uint64_t slot)
+{
+    return vm->ops->slot_changed(vm, index, slot);
+}
+
 int hv_extra_changed(struct hv_vm *vm, unsigned index)
 {
     return vm->ops->extra_changed(vm, index);

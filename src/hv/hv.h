@@ -111,6 +111,9 @@ struct hv_ops {
      * on is to be marked again. */
     int (*dirty_sync)(struct hv_vm *vm);
     void (*dirty_restart)(struct hv_vm *vm);
+    /* A slot of the RAM range `index` of mem came or is to go.  Any thread, while vCPUs run: one
+     * that found a slot that goes may use its memory for a moment longer. */
+    int (*slot_changed)(struct hv_vm *vm, unsigned index, uint64_t slot);
     /* The extra range `index` of mem was added, or removed (its len is 0).  While no thread is in
      * vcpu_run. */
     int (*extra_changed)(struct hv_vm *vm, unsigned index);
@@ -156,6 +159,7 @@ int hv_vm_set(struct hv_vm *vm, const struct vm_state *state, struct err *err);
 void hv_vm_go(struct hv_vm *vm);
 int hv_dirty_sync(struct hv_vm *vm);
 void hv_dirty_restart(struct hv_vm *vm);
+int hv_slot_changed(struct hv_vm *vm, unsigned index, uint64_t slot);
 int hv_extra_changed(struct hv_vm *vm, unsigned index);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
 size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);

@@ -144,6 +144,9 @@ int machine_add_devices(struct machine *m, const struct vm_config *config,
     if (r == 0) {
         r = add_entropy(m, config, loop, err);
     }
+    if (r == 0) {
+        r = machine_add_hotmem(m, config, loop, err);
+    }
     for (unsigned i = 0; r == 0 && i < config->share_count; i++) {
         r = add_share(m, &config->shares[i], err);
     }

@@ -11,6 +11,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "base/err.h"
 #include "config/vm_config.h"
 #include "dev/port/tty_port.h"
@@ -104,5 +106,11 @@ int machine_balloon_set_interval(struct machine *machine, uint16_t interval_s);
 int machine_balloon_start_hinting(struct machine *machine, bool acknowledge_on_stop);
 int machine_balloon_stop_hinting(struct machine *machine);
 int machine_balloon_hinting(struct machine *machine, struct resource_hinting *ret_hinting);
+
+/* hotmem.c: how much memory the guest is to have plugged.  -ENOENT: there is no such device;
+ * -ENODEV: the guest's driver is not there; -EINVAL: not whole blocks, or too much. */
+int machine_hotmem_request(struct machine *machine, uint64_t mib);
+int machine_hotmem_status(struct machine *machine, uint64_t *ret_plugged_mib,
+                          uint64_t *ret_requested_mib);
 
 void machine_free(struct machine *machine);

@@ -96,6 +96,12 @@ void machine_finish(struct machine *machine, enum machine_end end);
 /* memory.c: guest RAM, new or from a snapshot. */
 int machine_add_memory(struct machine *machine, const struct vm_config *config, struct err *err);
 
+/* hotmem.c: the region, which the guest has none of at first; its device. */
+int machine_add_hot_range(struct machine *machine, const struct vm_config *config,
+                          const struct mem_backing *ram, struct err *err);
+int machine_add_hotmem(struct machine *machine, const struct vm_config *config, struct loop *loop,
+                       struct err *err);
+
 /* chips.c: serial port, keyboard controller, clock, power registers, boot timer. */
 int machine_add_chips(struct machine *machine, const struct vm_config *config,
                       const struct tty_port *console, struct err *err);

@@ -73,6 +73,9 @@ int machine_add_memory(struct machine *m, const struct vm_config *config, struct
     if (r == 0 && bytes > low) {
         r = add_range(m, LAYOUT_RAM_HIGH_START, bytes - low, &backing, err);
     }
+    if (r == 0) {
+        r = machine_add_hot_range(m, config, &backing, err);
+    }
     if (r == 0 && config->tracks_dirty_pages) {
         r = mem_dirty_track(m->mem);
         if (r < 0) {

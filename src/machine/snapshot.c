@@ -16,6 +16,7 @@
 #include "base/auto.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "dev/memory/mem.h"
 #include "dev/pci/pci.h"
 #include "dev/virtio/virtio.h"
 #include "hv/cpuid.h"
@@ -131,21 +132,35 @@ static int load_device(struct state_file *file, struct device *dev, uint64_t at,
     return r;
 }
 
-static int each_device(struct machine *m, struct state_file *file, device_fn fn, struct err *err)
+/* Plugged memory first: rings of others may lie in it. */
+static bool is_memory(const char *kind)
 {
-    struct bus *const buses[] = {&m->pio, &m->mmio};
+    return strcmp(kind, MEM_KIND) == 0;
+}
+
+static int devices_on(const struct bus *bus, bool memory, struct state_file *file, device_fn fn,
+                      struct err *err)
+{
     int r = 0;
 
-    for (unsigned b = 0; b < ARRAY_LEN(buses); b++) {
-        for (unsigned i = 0; r == 0 && i < buses[b]->count; i++) {
-            const struct bus_slot *slot = &buses[b]->slots[i];
+    for (unsigned i = 0; r == 0 && i < bus->count; i++) {
+        const struct bus_slot *slot = &bus->slots[i];
 
-            if (slot->dev->ops->save) {
-                r = fn(file, slot->dev, slot->start, err);
-            }
+        if (slot->dev->ops->save && is_memory(slot->dev->ops->kind) == memory) {
+            r = fn(file, slot->dev, slot->start, err);
         }
     }
     return r;
+}
+
+static int each_device(struct machine *m, struct state_file *file, device_fn fn, struct err *err)
+{
+    int r = devices_on(&m->mmio, true, file, fn, err);
+
+    if (r == 0) {
+        r = devices_on(&m->mmio, false, file, fn, err);
+    }
+    return r < 0 ? r : devices_on(&m->pio, false, file, fn, err);
 }
 
 /* One section of the PCI bus: `slot` NULL is the bus itself. */
@@ -178,8 +193,12 @@ static int pci_sections(struct machine *m, struct state_file *file, bool is_load
 {
     int r = m->pci ? pci_section(m, NULL, file, is_loading, err) : 0;
 
-    for (unsigned i = 0; m->pci && r == 0 && i < m->slot_count; i++) {
-        r = pci_section(m, &m->slots[i], file, is_loading, err);
+    for (unsigned memory = 2; m->pci && memory-- > 0;) {
+        for (unsigned i = 0; r == 0 && i < m->slot_count; i++) {
+            if (is_memory(m->slots[i].vdev->ops->kind) == memory) {
+                r = pci_section(m, &m->slots[i], file, is_loading, err);
+            }
+        }
     }
     return r;
 }

@@ -53,11 +53,16 @@ static bool is_zero(const uint8_t *page)
 /* Does the page at `offset` of range `index` belong into the file?  `resident`: as mincore says. */
 static bool is_wanted(const struct dump *d, unsigned index, uint64_t offset, uint8_t resident)
 {
+    const struct mem_range *range = mem_range_at(d->m->mem, index);
+
+    if (range->slots && !mem_slot_is_there(range, offset / range->slot_bytes)) {
+        return false;
+    }
     if (d->part == MEMORY_CHANGED) {
         return mem_dirty_is_tracked(d->m->mem) ? mem_dirty_test(d->m->mem, index, offset)
                                                : resident & 1;
     }
-    return !d->is_fresh || !is_zero(mem_range_at(d->m->mem, index)->host + offset);
+    return !d->is_fresh || !is_zero(range->host + offset);
 }
 
 /* A file system that cannot reserve finds out when it writes. */

@@ -40,6 +40,7 @@ void mem_map_free(struct mem_map *map)
         (void)munmap(map->backings[i].reserved, map->backings[i].reserved_bytes);
         free(map->backings[i].flags);
         free(map->backings[i].dirty);
+        free(map->backings[i].slots);
         if (map->ranges[i].fd >= 0) {
             (void)close(map->ranges[i].fd);
         }
@@ -131,7 +132,9 @@ static int back(uint8_t *host, uint64_t len, const struct mem_backing *backing, 
                            (unsigned long long)len);
         }
         flags |= fd < 0 ? MAP_HUGETLB | MAP_HUGE_2MB : 0;
-        flags &= ~MAP_NORESERVE; /* too few pages are told now, not by a SIGBUS */
+        flags &= backing->slot_bytes
+                     ? ~0
+                     : ~MAP_NORESERVE; /* too few pages are told now, not by a SIGBUS */
     }
     if (mmap(host, len, PROT_READ | PROT_WRITE, flags, fd, (off_t)backing->offset) == MAP_FAILED) {
         return err_sys(err, "map %llu MiB of guest memory", (unsigned long long)(len / MIB));
@@ -158,6 +161,7 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     uint8_t *base;
     uint8_t *host;
     uint8_t *flags;
+    uint8_t *slots = NULL;
     unsigned at = map->count;
     int fd = -1;
 
@@ -179,7 +183,12 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     host = (uint8_t *)align_up((uintptr_t)base + GUARD_BYTES,
                                HUGE_BYTES); /* NOLINT(performance-no-int-to-ptr) */
     flags = calloc(len / GUEST_PAGE_SIZE, 1);
-    r = flags ? 0 : err_set(err, -ENOMEM, "guest memory: out of memory");
+    if (backing->slot_bytes) {
+        slots = calloc(len / backing->slot_bytes, 1);
+    }
+    r = flags && !slots == !backing->slot_bytes
+            ? 0
+            : err_set(err, -ENOMEM, "guest memory: out of memory");
     if (r == 0 && backing->is_shared) {
         r = make_file(len, backing, &fd, err);
     }
@@ -189,6 +198,7 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
     if (r < 0) {
         (void)munmap(base, total);
         free(flags);
+        free(slots);
         if (fd >= 0) {
             (void)close(fd);
         }
@@ -199,10 +209,16 @@ int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
         map->backings[at] = map->backings[at - 1];
         at--;
     }
-    map->ranges[at] = (struct mem_range){.gpa = gpa, .len = len, .host = host, .fd = fd};
+    map->ranges[at] = (struct mem_range){.gpa = gpa,
+                                         .len = len,
+                                         .host = host,
+                                         .fd = fd,
+                                         .slot_bytes = backing->slot_bytes,
+                                         .slots = slots};
     map->backings[at] = (struct backing){.reserved = base,
                                          .reserved_bytes = total,
                                          .flags = flags,
+                                         .slots = slots,
                                          .has_file = backing->has_file,
                                          .is_lazy = backing->has_file || backing->is_lazy};
     map->count++;
@@ -273,6 +289,24 @@ uint64_t mem_total_bytes(const struct mem_map *map)
     return total;
 }
 
+/* Are all slots of [offset, offset+len) there? */
+static bool has_slots(const struct mem_range *r, uint64_t offset, uint64_t len)
+{
+    uint64_t slot = offset / r->slot_bytes;
+    uint64_t last = len ? (offset + len - 1) / r->slot_bytes : slot;
+
+    while (slot <= last && slot < r->len / r->slot_bytes && mem_slot_is_there(r, slot)) {
+        slot++;
+    }
+    return slot > last;
+}
+
+void mem_slot_set(struct mem_map *map, unsigned index, uint64_t slot, bool is_there)
+{
+    /* release: pairs with mem_slot_is_there() */
+    __atomic_store_n(&map->backings[index].slots[slot], is_there, __ATOMIC_RELEASE);
+}
+
 static int find_from(const struct mem_map *map, unsigned first, unsigned end, gpa_t gpa,
                      uint64_t len)
 {
@@ -280,7 +314,7 @@ static int find_from(const struct mem_map *map, unsigned first, unsigned end, gp
         const struct mem_range *r = &map->ranges[i];
 
         if (gpa.v >= r->gpa.v && range_within(gpa.v - r->gpa.v, len, r->len)) {
-            return (int)i;
+            return !r->slots || has_slots(r, gpa.v - r->gpa.v, len) ? (int)i : -1;
         }
     }
     return -1;

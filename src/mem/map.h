@@ -38,6 +38,10 @@ struct mem_range {
     uint8_t *host;     /* owned by the map; that of an extra range by who added it */
     int fd;            /* RAM that is shared: its file, from offset 0 on; else -1 */
     bool is_read_only; /* extra ranges: what the guest writes is dropped */
+    /* RAM that comes and goes in slots of so many bytes (a power of two): a byte for each, not 0
+     * while it is there.  0, NULL: all of it is always there. */
+    uint64_t slot_bytes;
+    const uint8_t *slots;
 };
 
 /* An empty map; NULL when out of memory. */
@@ -60,12 +64,21 @@ struct mem_backing {
                         written to no file; the descriptor is not kept, the file must not change */
     uint64_t offset; /* multiple of 4 KiB */
     bool is_lazy;    /* somebody else brings in each page when it is used (userfaultfd) */
-    bool is_shared;  /* in a file without a name that other processes may be given (mem_range.fd) */
+    uint64_t slot_bytes; /* not 0: in slots, none of which is there at first; len is a multiple */
+    bool is_shared; /* in a file without a name that other processes may be given (mem_range.fd) */
 };
 
 /* mem_map_add() with a choice. */
 int mem_map_add_backed(struct mem_map *map, gpa_t gpa, uint64_t len,
                        const struct mem_backing *backing, struct err *err);
+
+/* A slot of range `index` comes or goes; whoever does that tells the backend (hv_slot_changed()).
+ * One thread at a time; others see it when they look the next time. */
+void mem_slot_set(struct mem_map *map, unsigned index, uint64_t slot, bool is_there);
+static inline bool mem_slot_is_there(const struct mem_range *range, uint64_t slot)
+{
+    return __atomic_load_n(&range->slots[slot], __ATOMIC_ACQUIRE);
+}
 
 /* Extra ranges: memory of devices that the guest uses like RAM, but for which nothing of this file
  * works except page flags and notes: no device reads or writes there on the guest's behalf, and

@@ -7,6 +7,7 @@ struct backing {
     void *reserved; /* whole reservation, guards included */
     size_t reserved_bytes;
     uint8_t *flags;      /* one count per page; atomic builtins only */
+    uint8_t *slots;      /* see struct mem_range */
     bool has_file;       /* RAM began as the content of a file, see mem_discard() */
     unsigned hole_count; /* of that file's mapping; atomic builtins only */
     bool is_lazy;        /* pages come from elsewhere on first use: none is asked for ahead */

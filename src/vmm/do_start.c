@@ -85,6 +85,7 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
         .has_boot_timer = vm->options.has_boot_timer,
         .has_pci = vm->options.enable_pci,
         .balloon = res->has_balloon ? &res->balloon : NULL,
+        .memory = res->has_memory ? &res->memory : NULL,
     };
     if (res->machine.mem_size_mib > CONFIG_MEM_MAX_BYTES / MIB) {
         return err_set(err, -ENOMEM, "memory %llu MiB: must be at most 512 GiB",

@@ -35,6 +35,7 @@ enum virtio_id {
     VIRTIO_ID_BALLOON = 5,
     VIRTIO_ID_9P = 9,
     VIRTIO_ID_VSOCK = 19,
+    VIRTIO_ID_MEM = 24,
     VIRTIO_ID_FS = 26,
     VIRTIO_ID_PMEM = 27,
 };

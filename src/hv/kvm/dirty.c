@@ -11,36 +11,50 @@
 #include "hv/kvm/kvm_int.h"
 #include "mem/map.h"
 
-static void mark(struct mem_map *mem, const struct mem_range *range, const uint64_t *log,
-                 uint64_t words)
+/* Pages [gpa, gpa+len) are KVM's memory slot `slot`. */
+static int sync_slot(struct kvm_vm *vm, uint32_t slot, gpa_t gpa, uint64_t len)
 {
-    for (uint64_t w = 0; w < words; w++) {
-        for (uint64_t bits = log[w]; bits; bits &= bits - 1) {
-            uint64_t page = w * 64 + (unsigned)__builtin_ctzll(bits);
+    uint64_t words = (len / GUEST_PAGE_SIZE + 63) / 64;
+    AUTO_FREE uint64_t *bits = calloc(words, sizeof(*bits));
+    struct kvm_dirty_log log = {.slot = slot, .dirty_bitmap = bits};
+    int r = bits ? kvm_ioctl_ptr(vm->fd, KVM_GET_DIRTY_LOG, &log) : -ENOMEM;
 
-            mem_dirty_mark(mem, GPA(range->gpa.v + page * GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
+    for (uint64_t w = 0; r == 0 && w < words; w++) {
+        for (uint64_t left = bits[w]; left; left &= left - 1) {
+            uint64_t page = w * 64 + (unsigned)__builtin_ctzll(left);
+
+            mem_dirty_mark(vm->config.mem, GPA(gpa.v + page * GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
         }
     }
+    return r;
+}
+
+/* RAM that comes and goes: what is there. */
+static int sync_hot(struct kvm_vm *vm, const struct mem_range *range)
+{
+    int r = 0;
+
+    for (uint64_t i = 0; r == 0 && i < range->len / range->slot_bytes; i++) {
+        if (mem_slot_is_there(range, i)) {
+            r = sync_slot(vm, KVM_FIRST_HOT_SLOT + (uint32_t)i,
+                          GPA(range->gpa.v + i * range->slot_bytes), range->slot_bytes);
+        }
+    }
+    return r;
 }
 
 int kvm_dirty_sync(struct hv_vm *hv)
 {
     struct kvm_vm *vm = kvm_vm_of(hv);
     struct mem_map *mem = vm->config.mem;
+    int r = 0;
 
-    for (unsigned i = 0; i < mem_range_count(mem); i++) {
+    for (unsigned i = 0; r == 0 && i < mem_range_count(mem); i++) {
         const struct mem_range *range = mem_range_at(mem, i);
-        uint64_t words = (range->len / GUEST_PAGE_SIZE + 63) / 64;
-        AUTO_FREE uint64_t *bits = calloc(words, sizeof(*bits));
-        struct kvm_dirty_log log = {.slot = i, .dirty_bitmap = bits};
-        int r = bits ? kvm_ioctl_ptr(vm->fd, KVM_GET_DIRTY_LOG, &log) : -ENOMEM;
 
-        if (r < 0) {
-            return r;
-        }
-        mark(mem, range, bits, words);
+        r = range->slots ? sync_hot(vm, range) : sync_slot(vm, i, range->gpa, range->len);
     }
-    return 0;
+    return r;
 }
 
 /* Reading the log has protected the pages anew. */

@@ -7,6 +7,10 @@
 
 #include "hv/cpuid.h"
 #include "hv/hv.h"
+#include "mem/map.h"
+
+/* KVM's memory slots: RAM, extra ranges, slots of RAM that comes and goes (one range at most). */
+#define KVM_FIRST_HOT_SLOT (MEM_RANGE_MAX + MEM_EXTRA_MAX)
 
 struct kvm_vm {
     struct hv_vm hv; /* first */

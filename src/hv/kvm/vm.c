@@ -144,7 +144,8 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
             .memory_size = range->len,
             .userspace_addr = (uintptr_t)range->host,
         };
-        int r = kvm_ioctl_ptr(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+        /* of slots, none is there yet */
+        int r = range->slots ? 0 : kvm_ioctl_ptr(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 
         if (r < 0) {
             return err_set(err, r, "KVM: guest memory at 0x%llx: %s",
@@ -152,6 +153,22 @@ static int add_memory(struct kvm_vm *vm, struct err *err)
         }
     }
     return 0;
+}
+
+static int kvm_slot_changed(struct hv_vm *hv, unsigned index, uint64_t slot)
+{
+    const struct mem_map *mem = kvm_vm_of(hv)->config.mem;
+    const struct mem_range *range = mem_range_at(mem, index);
+    uint64_t offset = slot * range->slot_bytes;
+    struct kvm_userspace_memory_region region = {
+        .slot = KVM_FIRST_HOT_SLOT + (uint32_t)slot,
+        .flags = mem_dirty_is_tracked(mem) ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+        .guest_phys_addr = range->gpa.v + offset,
+        .memory_size = mem_slot_is_there(range, slot) ? range->slot_bytes : 0,
+        .userspace_addr = (uintptr_t)range->host + offset,
+    };
+
+    return kvm_ioctl_ptr(kvm_vm_of(hv)->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
 static int kvm_extra_changed(struct hv_vm *hv, unsigned index)
@@ -284,6 +301,7 @@ const struct hv_ops hv_kvm_ops = {
     .vm_go = kvm_vm_go,
     .dirty_sync = kvm_dirty_sync,
     .dirty_restart = kvm_dirty_restart,
+    .slot_changed = kvm_slot_changed,
     .extra_changed = kvm_extra_changed,
     .vcpu_why = kvm_vcpu_why,
     .vcpu_counters = kvm_vcpu_counters,

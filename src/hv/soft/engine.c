@@ -251,6 +251,17 @@ static void soft_dirty_restart(struct hv_vm *hv)
     }
 }
 
+/* vCPUs find what came; what goes may still be in their TLBs. */
+static int soft_slot_changed(struct hv_vm *hv, unsigned index, uint64_t slot)
+{
+    struct soft_vm *vm = soft_vm_of(hv);
+
+    if (!mem_slot_is_there(mem_range_at(vm->mem, index), slot)) {
+        smc_forget_all(vm);
+    }
+    return 0;
+}
+
 static int soft_extra_changed(struct hv_vm *hv, unsigned index)
 {
     struct soft_vm *vm = soft_vm_of(hv);
@@ -282,6 +293,7 @@ const struct hv_ops hv_soft_ops = {
     .vm_go = soft_vm_go,
     .dirty_sync = soft_dirty_sync,
     .dirty_restart = soft_dirty_restart,
+    .slot_changed = soft_slot_changed,
     .extra_changed = soft_extra_changed,
     .vcpu_why = soft_vcpu_why,
     .vcpu_counters = soft_vcpu_counters,

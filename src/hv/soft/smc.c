@@ -67,6 +67,20 @@ void smc_tell_others(struct soft_vcpu *self, gpa_t gpa, uint64_t len)
     tell_all_but(self->vm, self, gpa, len);
 }
 
+void smc_forget_all(struct soft_vm *vm)
+{
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        struct soft_vcpu *s = vm->vcpu[i];
+
+        if (s) {
+            (void)pthread_mutex_lock(&s->smc.lock);
+            s->smc.count = SMC_MAX + 1;
+            (void)pthread_mutex_unlock(&s->smc.lock);
+            atomic_fetch_or(&s->cpu.poll, POLL_SMC);
+        }
+    }
+}
+
 void smc_serve(struct soft_vcpu *s)
 {
     const struct smc_write *write;

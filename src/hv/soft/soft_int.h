@@ -74,6 +74,8 @@ void smc_fini(struct smc_queue *q);
 void smc_note(void *owner, gpa_t gpa, uint64_t len);
 /* The same from a vCPU, for all but itself; len may be 0, see vcpu_platform's code_event. */
 void smc_tell_others(struct soft_vcpu *self, gpa_t gpa, uint64_t len);
+/* Memory went away: all vCPUs drop their TLBs and decoded code at their next poll point. */
+void smc_forget_all(struct soft_vm *vm);
 /* Owner thread: tell the block cache. */
 void smc_serve(struct soft_vcpu *s);
 

@@ -145,6 +145,7 @@ struct mmu_state {
     struct {
         uint64_t gpa, len;
         uint8_t *host;
+        const struct mem_range *slots; /* NULL: all of it is always there */
     } ram[MMU_RAM_MAX];
     unsigned extra_end; /* none is in use from this one on */
     struct {

@@ -13,7 +13,12 @@ uint8_t *mmu_ram(const struct vcpu *v, uint64_t gpa, uint64_t len)
         uint64_t offset = gpa - v->mmu.ram[i].gpa;
 
         if (gpa >= v->mmu.ram[i].gpa && range_within(offset, len, v->mmu.ram[i].len)) {
-            return v->mmu.ram[i].host + offset;
+            const struct mem_range *slots = v->mmu.ram[i].slots;
+
+            /* within a page, and so within a slot */
+            return !slots || mem_slot_is_there(slots, offset / slots->slot_bytes)
+                       ? v->mmu.ram[i].host + offset
+                       : NULL;
         }
     }
     return NULL;

@@ -444,6 +444,7 @@ void mmu_init(struct vcpu *v)
         v->mmu.ram[i].gpa = r->gpa.v;
         v->mmu.ram[i].len = r->len;
         v->mmu.ram[i].host = r->host;
+        v->mmu.ram[i].slots = r->slots ? r : NULL;
         v->mmu.ram_count++;
     }
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
