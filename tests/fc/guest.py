@@ -59,6 +59,9 @@ ip link set lo up
 hostname guest
 export PS1= HOME=/
 echo "$@" >/run/init-args
+for word in $(cat /proc/cmdline); do
+    case $word in guest_echo=*) guest_tool vsock-echo ${word#guest_echo=} </dev/null & ;; esac
+done
 stty -echo 2>/dev/null
 echo GUEST-READY
 # Not interactive: busybox takes the end of a job for the end of its input then.
