@@ -1,4 +1,4 @@
-"""Drives that another process serves: qemu-storage-daemon, as an independent one."""
+"""Drives that another process serves: qemu-storage-daemon, and one in Python that changes its size."""
 
 import json
 import shutil
@@ -9,16 +9,17 @@ import pytest
 
 import guest
 from microvm import ok, refused
+from vhost_backend import Backend
 
 MIB = 1024 * 1024
 CREATE = "Drive config error: Unable to create the virtio block device: "
-
-pytestmark = pytest.mark.skipif(not shutil.which("qemu-storage-daemon"), reason="no qemu-storage-daemon")
 
 
 @pytest.fixture
 def serve(folder):
     """serve(path, name): a socket behind which the file is, and the process."""
+    if not shutil.which("qemu-storage-daemon"):
+        pytest.skip("no qemu-storage-daemon")
     started = []
 
     def begin(path, name="vhost", writable=True):
@@ -86,6 +87,24 @@ def test_a_patch_has_the_configuration_read_again(vm, folder, serve):
     counts = json.loads(metrics.read_text().splitlines()[-1])["vhost_user_block_v"]
     assert counts["config_change_time_us"] > 0 and counts["init_time_us"] > 0 and counts["activate_time_us"] > 0
     assert vm.sh("dd if=/dev/vdb bs=4 count=1 2>/dev/null") == "xxxx"
+
+
+def test_a_size_that_changed_is_seen_after_a_patch(vm, folder):
+    backend = Backend(folder / "py.sock", b"abcd" * (MIB // 4))
+    add(vm, folder / "py.sock")
+    vm.boot()
+    assert vm.sh("cat /sys/block/vdb/size").strip() == "2048"
+    assert vm.sh("dd if=/dev/vdb bs=4 count=1 2>/dev/null") == "abcd"
+    vm.sh("echo hello | dd of=/dev/vdb conv=notrunc,fsync 2>/dev/null")
+    assert backend.data.startswith(b"hello\n")
+    backend.data.extend(b"more" * (MIB // 4))
+    assert vm.sh("cat /sys/block/vdb/size").strip() == "2048"
+    ok(vm.patch("/drives/v", {"drive_id": "v"}))
+    vm.sh("n=0; while [ $(cat /sys/block/vdb/size) != 4096 ] && [ $n -lt 100 ]; do sleep 0.05; n=$((n+1)); done")
+    assert vm.sh("dd if=/dev/vdb bs=4 count=1 skip=262144 2>/dev/null") == "more"
+    # what the front end said, in the order of the protocol: owner, features; at activation memory and ring
+    assert backend.seen_requests[:5] == [3, 1, 15, 16, 24]
+    assert backend.seen_requests[5:13] == [2, 5, 8, 9, 10, 13, 12, 18]
 
 
 def test_the_driver_can_be_unbound_and_bound_again(vm, folder, serve):

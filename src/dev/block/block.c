@@ -185,6 +185,7 @@ static void process(struct block *b)
     room = b->free_count;
     b->disk->ops->commit(b->disk);
     virtio_dev_signal(&b->base, q);
+    metric_add(&b->metrics->remaining_reqs_count, virtq_waiting(q));
     if (count == 0) {
         metric_inc(&b->metrics->no_avail_buffer);
     }

@@ -468,6 +468,7 @@ TEST(block, the_limiter_charges_operations_and_bytes_and_keeps_the_order)
     }
     CHECK(!fake_take_used(&g.drv.queues[0], &id, &used));
     CHECK_INT(metric_get(&g.metrics->rate_limiter_throttled_events), 1);
+    CHECK_INT(metric_get(&g.metrics->remaining_reqs_count), 2);
     kick(&g);
     CHECK(!fake_take_used(&g.drv.queues[0], &id, &used));
     block_set_limit(g.dev, &none);

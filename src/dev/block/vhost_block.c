@@ -31,6 +31,7 @@
 #define RING_SLOTS 4u
 
 #define NONE         UINT16_MAX
+#define ROUND_MAX    256u /* chains before others on the loop get their turn */
 #define CONFIG_WORDS (VHOST_CONFIG_BYTES / 4)
 
 /* Our own note of a descriptor in the shared ring, which the other side could change. */
@@ -183,9 +184,10 @@ static void process(struct vhost_block *v)
 {
     struct virtq *q = queue_of(v);
     uint16_t before = v->avail_idx;
+    unsigned rounds = 0;
     uint64_t one = 1;
 
-    while (virtq_pop(q, &v->chain) == 1) {
+    while (rounds++ < ROUND_MAX && virtq_pop(q, &v->chain) == 1) {
         unsigned count = v->chain.readable_count + v->chain.writable_count;
 
         if (count == 0 || count > VHOST_RING_SIZE) {
@@ -205,6 +207,9 @@ static void process(struct vhost_block *v)
         (void)!write(v->port->kick_fd, &one, sizeof(one));
     }
     virtio_dev_signal(&v->base, q);
+    if (rounds > ROUND_MAX) {
+        (void)!write(v->base.notify_fd[0], &one, sizeof(one));
+    }
 }
 
 static void on_call(void *owner, int fd, uint32_t events)

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "dev/port/pmem_port.h"
@@ -62,11 +63,16 @@ static bool is_flush(const struct virtq_chain *chain)
            chain->writable_bytes >= ANSWER_BYTES && load_le32(raw) == TYPE_FLUSH;
 }
 
+/* At most as many as can wait, the malformed included: a driver that offers such without end does
+ * not hold up the loop. */
 static void collect(struct pmem *p)
 {
     struct virtq *q = queue_of(p);
 
-    while (p->waiting_count < WAITING_MAX && virtq_pop(q, &p->chain) == 1) {
+    for (unsigned i = 0; i < WAITING_MAX && p->waiting_count < WAITING_MAX; i++) {
+        if (virtq_pop(q, &p->chain) != 1) {
+            return;
+        }
         if (is_flush(&p->chain)) {
             p->waiting[p->waiting_count++] = (struct waiting){
                 .head = p->chain.head, .answer = p->chain.iov[p->chain.readable_count].iov_base};
@@ -96,6 +102,8 @@ static void answer(struct pmem *p)
 
 static void process(struct pmem *p)
 {
+    uint64_t one = 1;
+
     collect(p);
     if (p->waiting_count > 0) {
         if (limiter_take(&p->limiter, 1, p->port->file_bytes)) {
@@ -105,6 +113,9 @@ static void process(struct pmem *p)
         }
     }
     virtio_dev_signal(&p->base, queue_of(p));
+    if (!p->waiting_count && virtq_has_work(queue_of(p))) {
+        (void)!write(p->base.notify_fd[0], &one, sizeof(one));
+    }
 }
 
 static void on_retry(void *owner)

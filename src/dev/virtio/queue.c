@@ -280,6 +280,17 @@ void virtq_unpop(struct virtq *q, unsigned count)
     }
 }
 
+unsigned virtq_waiting(const struct virtq *q)
+{
+    unsigned count;
+
+    if (!q->is_enabled || q->is_broken) {
+        return 0;
+    }
+    count = (uint16_t)(ring_load(q->avail_host + AVAIL_IDX, __ATOMIC_ACQUIRE) - q->avail_seen);
+    return count < q->size ? count : q->size;
+}
+
 bool virtq_has_work(struct virtq *q)
 {
     return q->is_enabled && !q->is_broken &&

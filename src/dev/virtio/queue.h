@@ -72,6 +72,8 @@ void virtq_unpop(struct virtq *q, unsigned count);
 uint16_t virtq_expect(struct virtq *q);
 /* Would virtq_pop() find something? */
 bool virtq_has_work(struct virtq *q);
+/* How many chains are offered and not taken; at most the size. */
+unsigned virtq_waiting(const struct virtq *q);
 /* Give `chain` back (nothing happens if the queue broke or was reset meanwhile) with `written`
  * bytes in its writable part (clamped); reports the writes to mem.
  */
