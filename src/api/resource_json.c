@@ -203,7 +203,7 @@ static void put_bucket(struct buf *out, const struct resource_bucket *bucket, bo
         return;
     }
     buf_printf(out, "{\"size\":%" PRIu64 ",\"one_time_burst\":", bucket->size);
-    if (bucket->has_burst) {
+    if (bucket->has_burst && bucket->one_time_burst) { /* none is shown as none */
         buf_printf(out, "%" PRIu64, bucket->one_time_burst);
     } else {
         buf_append_str(out, "null");

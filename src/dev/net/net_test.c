@@ -4,6 +4,7 @@
 
 #include "dev/net/net_int.h"
 #include "io/loop.h"
+#include "state/state.h"
 #include "tests/lib/fake_driver.h"
 
 #define FRAMES_MAX 16
@@ -469,4 +470,62 @@ TEST(net, a_driver_that_offers_more_than_it_has_must_reset)
     }
     CHECK(fake_reg_read(&rig.drv, 0x070) & VIRTIO_STATUS_NEEDS_RESET);
     tear_down(&rig);
+}
+
+struct walk {
+    struct virtio_dev *dev;
+    struct state *state;
+};
+
+static void do_save(void *owner)
+{
+    struct walk *w = owner;
+
+    w->dev->ops->save(w->dev, w->state);
+}
+
+TEST(net, a_snapshot_gives_back_buffers_and_keeps_budgets)
+{
+    struct net_config limited = {.rx.bandwidth = {.size = 1000, .refill_ms = 600000},
+                                 .tx.ops = {.size = 5, .refill_ms = 600000}};
+    struct net_config plain = {0};
+    struct state_file out = {0};
+    struct state_file in = {0};
+    struct limiter_state kept;
+    struct err err = {0};
+    struct state s;
+    struct rig rig;
+    struct walk walk;
+    uint32_t id;
+    uint32_t len;
+
+    set_up(&rig, &limited, ALL_FEATURES);
+    (void)post(&rig, 0, 3, 65562);
+    arrive(&rig, 60);
+    CHECK(fake_wait_used(&rig.drv, NET_RX, &id, &len));
+    arrive(&rig, 950); /* waits for its limiter, in the second buffer */
+    CHECK(eventually(&rig.metrics->rx_rate_limiter_throttled, 1));
+    state_file_begin(&out);
+    state_save(&out, &s, "net");
+    walk = (struct walk){.dev = rig.dev, .state = &s};
+    loop_call(rig.loop, do_save, &walk);
+    CHECK_OK(state_close(&s, &err), &err);
+    CHECK_OK(state_file_finish(&out, &err), &err);
+    CHECK_INT(rig.dev->queues[NET_RX].avail_seen, 1);
+    CHECK_INT(net_of(rig.dev)->held, 0);
+    tear_down(&rig);
+
+    set_up(&rig, &plain, 0);
+    CHECK_OK(state_file_check(&in, &out.bytes, &err), &err);
+    CHECK_OK(state_load(&in, &s, &err, "net"), &err);
+    rig.dev->ops->load(rig.dev, &s);
+    CHECK_OK(state_close(&s, &err), &err);
+    limiter_save(&net_of(rig.dev)->rx_limiter, &kept);
+    CHECK_INT(kept.bandwidth.config.size, 1000);
+    CHECK_INT(kept.bandwidth.budget, 940);
+    limiter_save(&net_of(rig.dev)->tx_limiter, &kept);
+    CHECK_INT(kept.ops.budget, 5);
+    tear_down(&rig);
+    state_file_fini(&out);
+    state_file_fini(&in);
 }
