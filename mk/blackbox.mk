@@ -22,15 +22,20 @@ blackbox-soft: all kernel
 # execs that share a VM, without those that start Python in the guest (half a minute each), and a few
 # whole lives.  About five minutes.
 KVM_RUNS := streams or panic or poweroff or detached or timeout
+# Of the microVMs over their socket: kernels, the command line, vsock both ways.
+KVM_FC := bzimage or init_params or host_to_guest or guest_to_host or config_start_with_api
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
 
 blackbox-kvm: all kernel $(O)/test/vm
 	@if $(HAS_KVM); then set -x; \
 	    $(O)/test/vm --engine kvm && \
-	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/blackbox; \
+	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/blackbox && \
+	    FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=kvm $(PYTEST) tests/fc; \
 	else set -x; \
 	    tests/nested/again tests/nested/outer -t 900 -q 200 -- sh -ec '$(O)/test/vm --engine kvm; \
 	        export EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm; \
 	        $(PYTEST) --color=no tests/blackbox/test_exec.py -k "$(KVM_EXECS)"; \
-	        $(PYTEST) --color=no tests/blackbox/test_run.py -k "$(KVM_RUNS)"'; \
+	        $(PYTEST) --color=no tests/blackbox/test_run.py -k "$(KVM_RUNS)"; \
+	        export FIRECRACKER=$(CURDIR)/$(O)/firecracker; \
+	        $(PYTEST) --color=no tests/fc -k "$(KVM_FC)"'; \
 	fi

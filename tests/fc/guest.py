@@ -3,11 +3,10 @@
 kernel()        Debian's cloud kernel: virtio drivers and ext4 are modules
 initrd()        busybox and those modules; mounts root= and goes there, else stays: a shell on the console
 rootfs(copy)    an ext4 root with busybox; `copy` gets one of its own to write to
-kernel_own()    a kernel with everything built in, as Firecracker's users build theirs; None if it was not built
+vmlinux()       the ELF inside it; None where it cannot be unpacked
 """
 
 import functools
-import os
 import pathlib
 import shutil
 import struct
@@ -15,7 +14,6 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "fc-guest"
-CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "ec1" / "kernels"
 
 # What a guest of the microVM may meet, dependencies are added.
 MODULES = [
@@ -93,19 +91,16 @@ def vmlinux():
         start = (sects + 1) * 512 + struct.unpack_from("<I", data, 0x248)[0]
         length = struct.unpack_from("<I", data, 0x24C)[0]
         payload = data[start : start + length]
-        for magic, tool in ((b"\xfd7zXZ", "xz"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd")):
-            if payload.startswith(magic):
-                done = subprocess.run([tool, "-dc"], input=payload, capture_output=True)
+        tools = ((b"\xfd7zXZ", "xz"), (b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x02!L\x18", "lz4"))
+        for magic, tool in tools:
+            if payload.startswith(magic) and shutil.which(tool):
+                # Its last four bytes are the length that it has unpacked.
+                done = subprocess.run([tool, "-dc"], input=payload[:-4], capture_output=True)
                 BUILD.mkdir(parents=True, exist_ok=True)
                 out.write_bytes(done.stdout)
                 return out if done.stdout.startswith(b"\x7fELF") else None
         return None
     return out
-
-
-def kernel_own():
-    found = sorted((CACHE / "microvm" / "boot").glob("vmlinux-*")) if (CACHE / "microvm").exists() else []
-    return found[0] if found else None
 
 
 def _module_files():

@@ -55,7 +55,6 @@ class MicroVm:
                 stdin=popen.pop("stdin", stdin), stdout=out, stderr=err, cwd=popen.pop("cwd", self.folder), **popen,
             )
         self.seen = 0  # of the console
-        self.session = requests_unixsocket.Session()
         if api and "--api-sock" not in flags:
             self.wait_for(self.answers, "the API socket")
 
@@ -94,7 +93,6 @@ class MicroVm:
         if self.fifo is not None:
             os.close(self.fifo)
             self.fifo = None
-        self.session.close()
 
     def log(self):
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
@@ -119,7 +117,9 @@ class MicroVm:
         url = "http+unix://" + urllib.parse.quote(self.socket, safe="") + "/" + path.lstrip("/")
         if body is not None:
             kwargs["data"] = body if isinstance(body, (str, bytes)) else json.dumps(body)
-        return self.session.request(method, url, timeout=kwargs.pop("timeout", 60), **kwargs)
+        # A session each: it would keep a connection for every path, and ten are all there are.
+        with requests_unixsocket.Session() as session:
+            return session.request(method, url, timeout=kwargs.pop("timeout", 60), **kwargs)
 
     def get(self, path, **kwargs):
         return self.ask("GET", path, **kwargs)

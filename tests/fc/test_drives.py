@@ -214,7 +214,6 @@ def test_as_many_devices_as_there_are_lines_and_one_more(vm, folder):
     refusal = "Could not allocate GSI: The requested resource is not available."
     for i in range(40):
         add(vm, path, f"d{i}")
-        vm.session.close()  # it keeps a connection for each path
     refused_with(vm.put("/actions", {"action_type": "InstanceStart"}), refusal)
     assert vm.get("/").json()["state"] == "Not started"
 

@@ -195,7 +195,6 @@ def test_too_many_devices(vm, folder):
         path = folder / f"disk{i}"
         path.write_bytes(bytes(512))
         ok(vm.put(f"drives/d{i}", {"drive_id": f"d{i}", "path_on_host": str(path), "is_root_device": False}))
-        vm.session.close()  # it keeps a connection for every path
     refused_with(vm.put("actions", {"action_type": "InstanceStart"}),
                  "Could not allocate GSI: The requested resource is not available.")
 
