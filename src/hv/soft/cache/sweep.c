@@ -13,6 +13,10 @@
 #include "hv/soft/ref/native.h"
 
 #define LIMIT_STEP (8u << 20)
+/* Up to here memory counts more than time; a program that needs more than this runs cold code in
+ * rounds (a compiler does), and to decode that once more in each round takes a fifth of its time.
+ */
+#define LIMIT_SMALL (40u << 20)
 
 /* Memory that goes with a block: before each piece, the place of the next one. */
 struct part {
@@ -132,7 +136,7 @@ void code_sweep(struct vcpu *v)
     code_new_blocks(v);
 }
 
-/* The limit rises if little was found to forget.  False: it cannot. */
+/* The limit rises if little was found to forget.  False: there is no room even then. */
 static bool sweep(struct vcpu *v)
 {
     struct code_cache *c = v->code;
@@ -141,10 +145,12 @@ static bool sweep(struct vcpu *v)
         return false;
     }
     code_sweep(v);
-    if (c->arena.in_use > c->limit - c->limit / 4) {
-        c->limit += LIMIT_STEP;
+    if (c->limit < LIMIT_SMALL) {
+        c->limit += c->arena.in_use > c->limit - c->limit / 4 ? LIMIT_STEP : 0;
+    } else if (c->arena.in_use > c->limit / 3) {
+        c->limit = c->limit * 2 < c->arena.bytes ? c->limit * 2 : c->arena.bytes;
     }
-    return c->limit <= c->arena.bytes;
+    return !arena_is_full(&c->arena, c->limit, ARENA_RESERVE);
 }
 
 void code_make_room(struct vcpu *v)
