@@ -328,6 +328,11 @@ static void run_once(struct diff_machine *m, const struct diff_case *c, struct d
     }
     if (v->broken) {
         print_error("%s\n", v->why);
+        print_error("at %lx:", c->code_at);
+        for (unsigned i = 0; i < c->code_len; i++) {
+            print_error(" %02x", c->code[i]);
+        }
+        print_error("\n");
         fail();
     }
     CHECK_INT(v->vec_live, 0);
