@@ -8,6 +8,7 @@ import struct
 import termios
 import time
 
+import guest
 import pytest
 from microvm import BOOT_ARGS, MicroVm, ok, refused, refused_with
 
@@ -301,3 +302,21 @@ def test_malformed_templates(vm, body, text):
     answer = vm.put("cpu-config", body)
     refused_with(answer, text)
     assert answer.json()["fault_message"].startswith("An error occurred when deserializing the json body of a request: ")
+
+
+def test_template_in_a_configuration_file(new_vm, folder):
+    """Written out, or by the name of a file."""
+    template = {"cpuid_modifiers": [leaf("0x1", "0x0", "ecx", "0b0xxxxxxxxxxxxxxxxxxxxxxx")]}
+    path = folder / "template.json"
+    path.write_text(json.dumps(template))
+    for value in (template, str(path)):
+        config = {
+            "boot-source": {"kernel_image_path": str(guest.kernel()), "initrd_path": str(guest.initrd()),
+                            "boot_args": BOOT_ARGS},
+            "drives": [], "machine-config": {"vcpu_count": 1, "mem_size_mib": 128}, "cpu-config": value,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        vm = new_vm("--config-file", str(folder / "config.json"))
+        vm.ready()
+        assert cpuid(vm, 1)[2] & 1 << 23 == 0
+        vm.kill()
