@@ -36,7 +36,8 @@ bench-kvm: all kernel $(BENCH_BINS) $(O)/bench/guest_init
 # The REST interface on both engines: endpoints, start, and a boot beside qemu's; its devices: the network, a disk.
 API_BENCH = bench/api.py --engine $(1) --json $(O)/bench/api-$(1).json $(O) && \
 	bench/net.py --engine $(1) --json $(O)/bench/net-$(1).json $(O) && \
-	bench/block.py --engine $(1) --json $(O)/bench/block-$(1).json $(O)
+	bench/block.py --engine $(1) --json $(O)/bench/block-$(1).json $(O) && \
+	/usr/bin/python3 bench/snapshot.py --engine $(1) --json $(O)/bench/snapshot-$(1).json
 
 bench-api:
 	@tools/setup build kernel bench

@@ -185,6 +185,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
     int r = backend_choose(config->engine, config->vcpu_count, &m->backend, err);
 
     m->vcpu_count = config->vcpu_count;
+    m->restored = config->restored;
     if (r == 0) {
         r = machine_add_memory(m, config, err);
         hv.mem = m->mem;
@@ -198,6 +199,7 @@ static int build(struct machine *m, const struct vm_config *config, const struct
     if (r == 0) {
         r = machine_add_devices(m, config, console, err);
     }
+    m->restored = NULL;
     return r < 0 || config->restored ? r : add_boot(m, config, err);
 }
 

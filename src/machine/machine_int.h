@@ -55,6 +55,7 @@ struct machine_pause {
 
 struct machine {
     struct backend_choice backend;
+    struct state_file *restored; /* while it is built from a snapshot */
     struct mem_map *mem;
     struct uffd *uffd; /* who brings in the pages of mem; NULL: they are there */
     struct hv_client client;
@@ -164,9 +165,11 @@ void machine_unplace_pci(struct machine *machine, const struct machine_slot *slo
 struct acpi_pci;
 void machine_describe_pci(struct acpi_pci *pci);
 
-/* snapshot.c: what the guest of a snapshot was shown; the caller frees it. */
+/* snapshot.c: what the guest of a snapshot was shown; the caller frees it.  And the slot of the PCI
+ * bus where it had a device; -ENOENT: nowhere. */
 struct hv_cpuid;
 int machine_load_cpuid(struct state_file *file, struct hv_cpuid **ret_cpuid, struct err *err);
+int machine_saved_pci_number(struct state_file *file, const struct machine_slot *slot);
 
 /* pause.c */
 void machine_pause_init(struct machine *machine);

@@ -1,6 +1,8 @@
 /* pci.c — the machine's PCI bus, and virtio devices on it. */
 #include "dev/pci/pci.h"
 
+#include <errno.h>
+
 #include "boot/acpi.h"
 #include "dev/virtio/pci.h"
 #include "io/loop.h"
@@ -47,10 +49,21 @@ static gpa_t bar_of(unsigned number)
     return GPA(LAYOUT_PCI_HIGH_START + (uint64_t)number * VIRTIO_PCI_BAR_BYTES);
 }
 
+/* Where the guest of a snapshot has it, else the lowest free slot: machine_add_virtio() has
+ * counted.
+ */
+static int choose_slot(struct machine *m, const struct machine_slot *slot)
+{
+    int saved = m->restored ? machine_saved_pci_number(m->restored, slot) : -ENOENT;
+
+    return saved > 0 && pci_bus_is_free(m->pci, (unsigned)saved) ? saved
+                                                                 : pci_bus_free_slot(m->pci);
+}
+
 int machine_place_pci(struct machine *m, struct machine_slot *slot, struct err *err)
 {
     struct msi_port msi = {.send = send_msi, .owner = m};
-    int number = pci_bus_free_slot(m->pci); /* machine_add_virtio() has counted */
+    int number = choose_slot(m, slot);
     gpa_t bar = bar_of((unsigned)number);
     int r = virtio_pci_new(slot->vdev, bar, &msi, &slot->fn, err);
 

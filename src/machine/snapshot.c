@@ -181,11 +181,29 @@ static int pci_section(struct machine *m, const struct machine_slot *slot, struc
         return r;
     }
     if (slot) {
+        uint32_t number = slot->pci_number;
+
+        state_u32(&s, "slot", &number);
+        if (is_loading && number != slot->pci_number) {
+            state_refuse(&s, "slot", "%u is taken", number);
+        }
         pci_function_fields(slot->fn, &s);
     } else {
         pci_bus_fields(m->pci, &s);
     }
     return state_close(&s, err);
+}
+
+int machine_saved_pci_number(struct state_file *file, const struct machine_slot *slot)
+{
+    struct state s;
+    uint32_t number = 0;
+    int r = state_load(file, &s, NULL, "pci.%s.%s", slot->vdev->ops->kind, slot->id);
+
+    if (r == 0) {
+        state_u32(&s, "slot", &number);
+    }
+    return r < 0 || s.failed || number >= PCI_SLOT_COUNT ? -ENOENT : (int)number;
 }
 
 static int pci_sections(struct machine *m, struct state_file *file, bool is_loading,

@@ -54,12 +54,12 @@ static void target_fini(struct target *t)
 static int target_open(struct target *t, const char *path, const char *what, struct err *err)
 {
     char text[OS_ERROR_MAX];
-    int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, OTHERS_MAY);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, OTHERS_MAY);
 
     *t = (struct target){.path = path, .fd = fd, .is_new = fd >= 0};
     if (fd < 0 && errno == EEXIST) {
         /* never truncated here: it may be what this very machine is made of */
-        fd = t->fd = open(path, O_RDWR | O_CLOEXEC);
+        fd = t->fd = open(path, O_WRONLY | O_CLOEXEC);
     }
     if (fd < 0) {
         int code = -errno;
@@ -126,40 +126,61 @@ static int state_failed(struct err *err, int code)
     return err_set(err, code, "Cannot write the microVM state file: %s", os_error(code, text));
 }
 
-static int write_files(struct microvm *vm, const struct resource_snapshot_create *create,
+/* The two files of a snapshot. */
+struct targets {
+    struct target state, memory;
+};
+
+static void targets_fini(struct targets *t)
+{
+    target_fini(&t->state);
+    target_fini(&t->memory);
+}
+
+static int write_files(struct microvm *vm, const struct targets *to, enum memory_part part,
                        const struct state_file *file, struct err *err)
 {
-    AUTO_CALL(target_fini) struct target state = {.fd = -1};
-    AUTO_CALL(target_fini) struct target memory = {.fd = -1};
-    int r = target_open(&state, create->snapshot_path, "snapshot", err);
+    int r = reserve_state(to->state.fd, file->bytes.len);
+
+    if (r < 0) {
+        return state_failed(err, r);
+    }
+    r = machine_save_memory(vm->machine, to->memory.fd, part, err);
+    if (r < 0) {
+        return r;
+    }
+    r = write_state(to->state.fd, file);
+    return r < 0 ? state_failed(err, r) : 0;
+}
+
+/* Files first: where they cannot be written, no device has been told anything. */
+static int create(struct microvm *vm, const struct resource_snapshot_create *request,
+                  struct err *err)
+{
+    AUTO_CALL(state_file_fini) struct state_file file = {0};
+    AUTO_CALL(targets_fini) struct targets to = {.state.fd = -1, .memory.fd = -1};
+    int r = target_open(&to.state, request->snapshot_path, "snapshot", err);
 
     if (r == 0) {
-        r = target_open(&memory, create->mem_file_path, "memory", err);
+        r = target_open(&to.memory, request->mem_file_path, "memory", err);
     }
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        r = save_state(vm, &file, err);
     }
-    r = reserve_state(state.fd, file->bytes.len);
-    if (r < 0) {
-        return state_failed(err, r);
+    if (r == 0) {
+        r = write_files(vm, &to,
+                        request->snapshot_type == SNAPSHOT_FULL ? MEMORY_ALL : MEMORY_CHANGED,
+                        &file, err);
     }
-    r = machine_save_memory(vm->machine, memory.fd,
-                            create->snapshot_type == SNAPSHOT_FULL ? MEMORY_ALL : MEMORY_CHANGED,
-                            err);
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        to.state.is_new = to.memory.is_new = false;
+        machine_forget_changes(vm->machine);
     }
-    r = write_state(state.fd, file);
-    if (r < 0) {
-        return state_failed(err, r);
-    }
-    state.is_new = memory.is_new = false;
-    return 0;
+    return r;
 }
 
 int do_create_snapshot(struct microvm *vm, const struct action *action, struct err *err)
 {
-    AUTO_CALL(state_file_fini) struct state_file file = {0};
     int r;
 
     if (vm->state != MICROVM_PAUSED) {
@@ -168,14 +189,5 @@ int do_create_snapshot(struct microvm *vm, const struct action *action, struct e
                        "unavailable while running");
     }
     r = machine_check_saveable(vm->machine, err);
-    if (r == 0) {
-        r = save_state(vm, &file, err);
-    }
-    if (r == 0) {
-        r = write_files(vm, action->create, &file, err);
-    }
-    if (r == 0) {
-        machine_forget_changes(vm->machine);
-    }
-    return r;
+    return r < 0 ? r : create(vm, action->create, err);
 }

@@ -511,3 +511,42 @@ def test_the_kernel_reseeds_in_a_clone(new_vm, guest):
     if before == after == "0" and "vmgenid" not in vm.sh("ls /sys/bus/acpi/drivers /sys/bus/platform/drivers || true"):
         pytest.skip("this kernel has no driver for VM generation ids built in")
     assert int(after) > int(before)
+
+
+def test_a_machine_with_pci_keeps_its_slots(new_vm):
+    vm = new_vm("--enable-pci")
+    vm.boot()
+    slots = "ls /sys/bus/pci/devices; ls /sys/block"
+    for name in ("a", "b"):
+        disk = vm.folder / name
+        disk.write_bytes(name.encode() * (1 << 20))
+        ok(vm.put(f"/drives/{name}", {"drive_id": name, "path_on_host": str(disk), "is_root_device": False}))
+    vm.sh("echo 1 >/sys/bus/pci/rescan")
+    # a gap on the bus, which the next machine must have, too
+    first = vm.sh("readlink -f /sys/block/vdb/device/.. || true").strip()
+    vm.sh(f"echo 1 >{first}/remove")
+    ok(vm.delete("/drives/a"))
+    before = vm.sh(slots)
+    pause(vm)
+    paths = create(vm)
+    vm.kill()
+    loaded = restore(new_vm, paths)
+    assert loaded.sh(slots) == before
+    assert loaded.sh("dd if=/dev/vdc bs=16 count=1 2>/dev/null") == "b" * 16
+    loaded.sh("dd if=/dev/zero of=/root-write bs=64k count=16 2>/dev/null && sync && rm /root-write")
+    assert loaded.reboot() == 0
+
+
+def test_the_wall_clock_advances_only_when_asked(new_vm, guest):
+    clock = "/sys/devices/system/clocksource/clocksource0/"
+    if "kvm-clock" not in guest.sh(f"cat {clock}available_clocksource"):
+        pytest.skip("this guest has no kvm-clock")
+    guest.sh(f"echo kvm-clock >{clock}current_clocksource")
+    before = int(guest.sh("date +%s"))
+    pause(guest)
+    paths = create(guest)
+    guest.kill()
+    time.sleep(30)
+    stopped, advanced = restore(new_vm, paths), restore(new_vm, paths, clock_realtime=True)
+    assert before <= int(stopped.sh("date +%s")) < before + 20
+    assert int(advanced.sh("date +%s")) >= before + 30

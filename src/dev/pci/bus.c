@@ -286,6 +286,16 @@ int pci_bus_free_slot(struct pci_bus *bus)
     return slot;
 }
 
+bool pci_bus_is_free(struct pci_bus *bus, unsigned slot)
+{
+    bool is_free;
+
+    (void)pthread_rwlock_rdlock(&bus->lock);
+    is_free = slot < PCI_SLOT_COUNT && !bus->functions[slot];
+    (void)pthread_rwlock_unlock(&bus->lock);
+    return is_free;
+}
+
 void pci_bus_add(struct pci_bus *bus, unsigned slot, struct pci_function *fn)
 {
     (void)pthread_rwlock_wrlock(&bus->lock);

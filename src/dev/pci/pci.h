@@ -120,6 +120,7 @@ void pci_bus_fields(struct pci_bus *bus, struct state *s);
 
 /* The lowest free slot, 1 to 31; -ENOSPC. */
 int pci_bus_free_slot(struct pci_bus *bus);
+bool pci_bus_is_free(struct pci_bus *bus, unsigned slot);
 /* Put `fn`, which belongs to the bus then, into a free slot. */
 void pci_bus_add(struct pci_bus *bus, unsigned slot, struct pci_function *fn);
 /* Take it off again, for the caller to free. */
