@@ -43,7 +43,9 @@ static struct hv_doorbell doorbell(const struct virtio_dev *vdev, gpa_t bar, uns
         .eventfd = vdev->notify_fd[queue]};
 }
 
-/* It follows from the slot on the bus, so that no two devices ever meet. */
+/* At first it follows from the slot on the bus, so that no two devices meet; then it is the
+ * guest's.
+ */
 static gpa_t bar_of(unsigned number)
 {
     return GPA(LAYOUT_PCI_HIGH_START + (uint64_t)number * VIRTIO_PCI_BAR_BYTES);
@@ -60,25 +62,35 @@ static int choose_slot(struct machine *m, const struct machine_slot *slot)
                                                                  : pci_bus_free_slot(m->pci);
 }
 
+/* Where there can be none, the guest's notifications take the slow way through the BAR. */
+static void move_doorbells(void *owner, const struct virtio_dev *vdev, gpa_t from, gpa_t to)
+{
+    struct machine *m = owner;
+
+    for (unsigned q = 0; q < vdev->queue_count && from.v != VIRTIO_PCI_NOWHERE; q++) {
+        struct hv_doorbell bell = doorbell(vdev, from, q);
+
+        (void)hv_doorbell_remove(m->vm, &bell);
+    }
+    for (unsigned q = 0; q < vdev->queue_count && to.v != VIRTIO_PCI_NOWHERE; q++) {
+        struct hv_doorbell bell = doorbell(vdev, to, q);
+
+        (void)hv_doorbell_add(m->vm, &bell);
+    }
+}
+
 int machine_place_pci(struct machine *m, struct machine_slot *slot, struct err *err)
 {
     struct msi_port msi = {.send = send_msi, .owner = m};
+    struct doorbell_port doorbells = {.move = move_doorbells, .owner = m};
     int number = choose_slot(m, slot);
     gpa_t bar = bar_of((unsigned)number);
     int r = virtio_pci_new(slot->vdev, bar, &msi, &slot->fn, err);
 
-    if (r < 0) {
-        return r;
-    }
-    slot->pci_number = (unsigned)number;
-    pci_bus_add(m->pci, slot->pci_number, slot->fn);
-    for (unsigned q = 0; r == 0 && q < slot->vdev->queue_count; q++) {
-        struct hv_doorbell bell = doorbell(slot->vdev, bar, q);
-
-        r = machine_bind_doorbell(m, slot->vdev, &bell, err);
-    }
-    if (r < 0) {
-        machine_unplace_pci(m, slot);
+    if (r == 0) {
+        virtio_pci_set_doorbells(slot->fn, &doorbells);
+        slot->pci_number = (unsigned)number;
+        pci_bus_add(m->pci, slot->pci_number, slot->fn);
     }
     return r;
 }
@@ -96,11 +108,6 @@ void machine_unplace_pci(struct machine *m, const struct machine_slot *slot)
     struct loop *loop = slot->vdev->loop;
 
     pci_bus_remove(m->pci, slot->fn);
-    for (unsigned q = 0; q < slot->vdev->queue_count; q++) {
-        struct hv_doorbell bell = doorbell(slot->vdev, bar_of(slot->pci_number), q);
-
-        (void)hv_doorbell_remove(m->vm, &bell);
-    }
     virtio_pci_stop(slot->fn);
     loop_call(loop, free_function, slot->fn);
 }

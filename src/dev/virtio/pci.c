@@ -67,6 +67,8 @@ struct virtio_pci {
     struct pci_ops ops; /* base's table: its kind is that of the wrapped device */
     struct virtio_dev *dev;
     struct msix msix;
+    struct doorbell_port doorbells;
+    gpa_t bound;      /* where they are; under the bus's lock */
     unsigned at_msix; /* capabilities in the configuration space */
     unsigned at_pci;
     /* The vectors: atomic, since interrupts are raised without the device's lock.
@@ -346,12 +348,31 @@ static void config_reading(struct pci_function *fn, unsigned offset, unsigned le
     }
 }
 
+/* Doorbells go where the BAR went. */
+static void follow_bar(struct virtio_pci *p, bool is_mapped)
+{
+    gpa_t now = is_mapped ? pci_bar(&p->base) : GPA(VIRTIO_PCI_NOWHERE);
+
+    if (now.v != p->bound.v && p->doorbells.move) {
+        p->doorbells.move(p->doorbells.owner, p->dev, p->bound, now);
+    }
+    p->bound = now;
+}
+
+static bool is_mapped(const struct virtio_pci *p)
+{
+    return load_le16(p->base.config + PCI_REG_COMMAND) & PCI_COMMAND_MEMORY;
+}
+
 static void config_written(struct pci_function *fn, unsigned offset, unsigned len)
 {
     struct virtio_pci *p = pci_of(fn);
     uint32_t at;
     uint32_t size;
 
+    if (touches(offset, len, PCI_REG_COMMAND, 2) || touches(offset, len, PCI_REG_BAR0, 8)) {
+        follow_bar(p, is_mapped(p));
+    }
     if (touches(offset, len, p->at_msix + 2, 2)) {
         msix_control(&p->msix, load_le16(fn->config + p->at_msix + 2));
     }
@@ -372,6 +393,7 @@ static void fields(struct pci_function *fn, struct state *s)
     STATE(s, p->driver_feature_select);
     STATE(s, p->queue_select);
     if (s->is_loading) {
+        follow_bar(p, is_mapped(p));
         virtio_dev_load(p->dev, s);
     } else {
         virtio_dev_save(p->dev, s);
@@ -424,6 +446,12 @@ void virtio_pci_stop(struct pci_function *fn)
     (void)pthread_mutex_lock(&p->dev->lock);
     set_status(p, 0);
     (void)pthread_mutex_unlock(&p->dev->lock);
+    follow_bar(p, false);
+}
+
+void virtio_pci_set_doorbells(struct pci_function *fn, const struct doorbell_port *port)
+{
+    pci_of(fn)->doorbells = *port;
 }
 
 static uint32_t class_of(enum virtio_id id)
@@ -459,6 +487,7 @@ int virtio_pci_new(struct virtio_dev *dev, gpa_t bar, const struct msi_port *msi
                               .fields = fields,
                               .free = pci_free};
     p->dev = dev;
+    p->bound = GPA(VIRTIO_PCI_NOWHERE);
     pci_function_init(&p->base, &p->ops, &id);
     pci_put_bar(&p->base, bar, VIRTIO_PCI_BAR_BYTES);
     msix_init(&p->msix, dev->queue_count + 1, msi);

@@ -19,5 +19,14 @@
  * at `bar`. */
 int virtio_pci_new(struct virtio_dev *dev, gpa_t bar, const struct msi_port *msi,
                    struct pci_function **ret_function, struct err *err);
-/* Before it is freed while others run: no queue is touched after return. */
+/* Doorbells are in the BAR, and the guest moves that: `from` and `to` are where the BAR was and is,
+ * VIRTIO_PCI_NOWHERE while it is not mapped.  On a vCPU's thread, or while nothing runs. */
+#define VIRTIO_PCI_NOWHERE UINT64_MAX
+struct doorbell_port {
+    void (*move)(void *owner, const struct virtio_dev *dev, gpa_t from, gpa_t to);
+    void *owner;
+};
+void virtio_pci_set_doorbells(struct pci_function *fn, const struct doorbell_port *port);
+/* Before it is freed while others run: no queue is touched after return, no doorbell
+ * is left. */
 void virtio_pci_stop(struct pci_function *fn);
