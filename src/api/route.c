@@ -226,6 +226,23 @@ static int take(struct api_call *call, const struct http1_request *request, cons
     return decode(call, request, err);
 }
 
+/* The route is known: everything that is left. */
+static int take_counted(struct api_call *call, const struct http1_request *request, const char *id,
+                        struct err *err)
+{
+    const struct api_route *route = call->route;
+    int r;
+
+    if (route->count) {
+        metric_inc(route->count);
+    }
+    r = take(call, request, id, err);
+    if (r < 0 && route->fails) {
+        metric_inc(route->fails);
+    }
+    return r;
+}
+
 int api_route(const struct http1_request *request, struct api_call *call, struct err *err)
 {
     struct segments path;
@@ -240,18 +257,8 @@ int api_route(const struct http1_request *request, struct api_call *call, struct
     r = check_body_presence(request, &path, err);
     if (r == 0) {
         call->route = find(request->method, &path, &id);
-        if (!call->route) {
-            r = refuse_path(request->method, &path, err);
-        }
-    }
-    if (r == 0) {
-        if (call->route->count) {
-            metric_inc(call->route->count);
-        }
-        r = take(call, request, id, err);
-        if (r < 0 && call->route->fails) {
-            metric_inc(call->route->fails);
-        }
+        r = call->route ? take_counted(call, request, id, err)
+                        : refuse_path(request->method, &path, err);
     }
     free(path.all);
     return r;
