@@ -46,6 +46,8 @@ static const struct {
     /* mov dword [rsi], 7; mov ebx, [rsi]; xor edx, edx; div dword [rsi]; setc bl */
     {"flags and division",
      {0xc7, 0x06, 7, 0, 0, 0, 0x8b, 0x1e, 0x31, 0xd2, 0xf7, 0x36, 0x0f, 0x92, 0xc3, 0xf4}},
+    /* mov rsp, rsi; jmp +0; push rax; mul rsp; push rdx; pop rbx */
+    {"multiplied", {0x48, 0x89, 0xf4, 0xeb, 0, 0x50, 0x48, 0xf7, 0xe4, 0x52, 0x5b, 0xf4}},
     /* mov rsp, rsi; push rax; push rbx; call f; pop rcx; add rsp, 8; hlt; f: mov rdx, [rsp+8]; ret
      */
     {"stack", {0x48, 0x89, 0xf4, 0xeb, 0, 0x50, 0x53, 0xe8, 6,    0,    0, 0,
@@ -98,6 +100,7 @@ static void start_tier(struct soft_vm *vm, const char *tier, unsigned program)
     char *old = getenv("EC1_SOFT_TIER") ? strdup(getenv("EC1_SOFT_TIER")) : NULL;
 
     CHECK_INT(setenv("EC1_SOFT_TIER", tier, 1), 0);
+    CHECK_INT(setenv("EC1_SOFT_VERIFY", "1", 0), 0);
     start(vm, programs[program].code, sizeof(programs[0].code));
     (void)(old ? setenv("EC1_SOFT_TIER", old, 1) : unsetenv("EC1_SOFT_TIER"));
     free(old);

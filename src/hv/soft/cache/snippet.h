@@ -36,8 +36,11 @@ static inline int run(struct soft_vm *vm)
     if (_setjmp(vm->v->unwind)) {
         return vm->v->exc.vector;
     }
-    while (!vm->v->halted) {
+    while (!vm->v->halted && !vm->v->broken) {
         code_run(vm->v);
+    }
+    if (vm->v->broken) {
+        fail_msg("%s", vm->v->why);
     }
     return -1;
 }

@@ -75,7 +75,9 @@ static void step_int(const struct insn *insn, uint32_t at, struct verify_state *
         forget(s, at, GPR_RAX);
         forget(s, at, GPR_RCX);
         forget(s, at, GPR_RDX);
-        forget_operands(insn, at, s);
+        if (!verify_writes_pair(insn)) {
+            forget_operands(insn, at, s);
+        }
     }
 }
 

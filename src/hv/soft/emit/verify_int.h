@@ -82,6 +82,9 @@ bool verify_is_string_stub(const struct emit_cache *e, const uint8_t *at);
 /* What a stub wants of T1 and T2: bit 0, bit 1: constants. -1: not a stub for such a transfer. */
 int verify_stub(const struct emit_cache *e, const uint8_t *at, bool is_call, bool is_user);
 
+/* MUL, IMUL, DIV and IDIV of one operand: they write RAX and RDX, not that. */
+bool verify_writes_pair(const struct insn *insn);
+
 /* A register becomes unknown. */
 void verify_forget(struct verify_state *s, unsigned reg, uint32_t at);
 /* The constant in such a value. */

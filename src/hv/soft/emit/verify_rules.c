@@ -33,6 +33,13 @@ static bool is_listed(unsigned op)
     return false;
 }
 
+_Static_assert(INSN_IDIV - INSN_MUL == 3, "with IMUL and DIV between");
+
+bool verify_writes_pair(const struct insn *insn)
+{
+    return insn->op >= INSN_MUL && insn->op <= INSN_IDIV && insn->operand_count == 1;
+}
+
 bool verify_op_allowed(const struct insn *insn)
 {
     switch ((enum insn_class)insn->klass) {

@@ -55,7 +55,7 @@ static bool is_field(const struct insn *insn)
 static bool only_reads(const struct insn *insn)
 {
     return insn->op == INSN_CMP || insn->op == INSN_TEST || insn->op == INSN_BT ||
-           insn->operand[0].kind != INSN_GPR;
+           insn->operand[0].kind != INSN_GPR || verify_writes_pair(insn);
 }
 
 /* --- accesses --- */
