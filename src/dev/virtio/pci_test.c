@@ -265,3 +265,46 @@ TEST(virtio_pci, the_window_of_the_configuration_space_stays_in_the_bar)
     CHECK_INT(load_le32(g.fn->config + cap + 16), 0x12345678);
     rig_fini(&g);
 }
+
+/* What on_move() was told. */
+struct moves {
+    unsigned count;
+    uint64_t from, to;
+};
+
+static void on_move(void *owner, const struct virtio_dev *dev, gpa_t from, gpa_t to)
+{
+    struct moves *m = owner;
+
+    (void)dev;
+    m->count++;
+    m->from = from.v;
+    m->to = to.v;
+}
+
+static void write_config(struct rig *g, unsigned offset, uint64_t value, unsigned len)
+{
+    memcpy(g->fn->config + offset, &value, len);
+    g->fn->ops->config_written(g->fn, offset, len);
+}
+
+TEST(virtio_pci, doorbells_are_where_the_bar_is)
+{
+    struct rig g;
+    struct moves m = {0};
+    struct doorbell_port port = {.move = on_move, .owner = &m};
+
+    rig_init(&g);
+    virtio_pci_set_doorbells(g.fn, &port);
+    write_config(&g, PCI_REG_BAR0, BAR | 4, 8);
+    CHECK_INT(m.count, 0); /* not mapped */
+    write_config(&g, PCI_REG_COMMAND, PCI_COMMAND_MEMORY, 2);
+    CHECK(m.count == 1 && m.from == VIRTIO_PCI_NOWHERE && m.to == BAR);
+    write_config(&g, PCI_REG_BAR0, (BAR + VIRTIO_PCI_BAR_BYTES) | 4, 8);
+    CHECK(m.count == 2 && m.from == BAR && m.to == BAR + VIRTIO_PCI_BAR_BYTES);
+    write_config(&g, PCI_REG_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER, 2);
+    CHECK_INT(m.count, 2);
+    virtio_pci_stop(g.fn);
+    CHECK(m.count == 3 && m.to == VIRTIO_PCI_NOWHERE);
+    rig_fini(&g);
+}

@@ -233,7 +233,11 @@ static void load_clocks(struct lapic *l, const struct cpu_state *state)
     if (system) {
         l->pvclock.system_msr = *system;
     }
-    pvclock_update(&l->pvclock, &l->intc->tsc);
+    if (l->intc->hold == INTC_SET) { /* from a snapshot: its watchdogs are told */
+        pvclock_note_stopped(&l->pvclock, &l->intc->tsc);
+    } else {
+        pvclock_update(&l->pvclock, &l->intc->tsc);
+    }
     if (deadline) {
         lapic_timer_set_deadline(l, *deadline);
     }
