@@ -347,8 +347,12 @@ static int load_vcpus(struct machine *m, struct state_file *file, uint64_t khz, 
     for (unsigned i = 0; i < m->vcpu_count; i++) {
         AUTO_FREE struct cpu_state *cpu = calloc(1, sizeof(*cpu));
         struct state s;
-        int r = cpu ? state_load(file, &s, err, "vcpu.%u", i) : err_set(err, -ENOMEM, "vCPU %u", i);
+        int r;
 
+        if (!cpu) {
+            return err_set(err, -ENOMEM, "vCPU %u: out of memory", i);
+        }
+        r = state_load(file, &s, err, "vcpu.%u", i);
         if (r == 0) {
             cpu_state_fields(cpu, &s);
             r = state_close(&s, err);

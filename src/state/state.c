@@ -144,7 +144,7 @@ static void name_for_people(const struct state_file *file, size_t at, size_t end
     while (i < len && at + i < end && i + 1 < STATE_NAME_MAX) {
         uint8_t c = file->bytes.data[at + i];
 
-        out[i++] = c > ' ' && c < 0x7f ? (char)c : '?';
+        out[i++] = (char)(c > ' ' && c < 0x7f ? c : '?');
     }
     out[i] = 0;
 }

@@ -52,6 +52,7 @@ int do_put_memory(struct microvm *vm, const struct action *action, struct err *e
 int do_patch_memory(struct microvm *vm, const struct action *action, struct err *err)
 {
     uint64_t mib = action->requested_size_mib;
+    unsigned long long bytes = mib * MIB;
     int r = machine_hotmem_request(vm->machine, mib);
 
     switch (r) {
@@ -62,7 +63,7 @@ int do_patch_memory(struct microvm *vm, const struct action *action, struct err 
         return err_set(err, r,
                        "Failed to create memory hotplug device: Size %llu is invalid: it must be a "
                        "multiple of block size and less than the total size",
-                       (unsigned long long)(mib * MIB));
+                       bytes);
     default: return r;
     }
 }

@@ -550,3 +550,24 @@ def test_the_wall_clock_advances_only_when_asked(new_vm, guest):
     stopped, advanced = restore(new_vm, paths), restore(new_vm, paths, clock_realtime=True)
     assert before <= int(stopped.sh("date +%s")) < before + 20
     assert int(advanced.sh("date +%s")) >= before + 30
+
+
+@pytest.mark.parametrize("first, then", [("soft", "kvm"), ("kvm", "soft")])
+def test_a_snapshot_goes_from_engine_to_engine(new_vm, first, then):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
+        pytest.skip("no /dev/kvm here")
+    vm = new_vm(engine=first)
+    vm.boot()
+    vm.sh("echo kept >/tmp/file")
+    pause(vm)
+    paths = create(vm)
+    vm.kill()
+    other = new_vm(engine=then)
+    answer = other.put("/snapshot/load", load_body(paths, resume_vm=True))
+    if answer.status_code == 400:
+        # then it says which feature of the CPU is not there, or which CPU it cannot take
+        text = answer.json()["fault_message"]
+        assert "CPUID leaf" in text or "cannot take its state" in text or "kHz" in text, text
+        pytest.skip(text)
+    assert other.sh("cat /tmp/file") == "kept\n"
+    assert other.reboot() == 0
