@@ -237,7 +237,7 @@ def test_a_snapshot_keeps_patched_files_and_requests_in_flight(new_vm, folder, e
     vm.boot()
     image(folder / "b", 16 * MIB, b"new!")
     ok(vm.patch("/drives/scratch", {"drive_id": "scratch", "path_on_host": str(folder / "b")}))
-    vm.sh("(while [ ! -e /tmp/stop ]; do dd if=/dev/vdb of=/dev/null bs=4k iflag=direct 2>/dev/null; done; "
+    vm.sh("(while [ ! -e /tmp/stop ]; do dd if=/dev/vdb of=/dev/null bs=4k count=50 iflag=direct 2>/dev/null; done; "
           "echo done >/tmp/done) </dev/null >/dev/null 2>&1 &")
     ok(vm.patch("/vm", {"state": "Paused"}))
     paths = str(folder / "state"), str(folder / "mem")
