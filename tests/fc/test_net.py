@@ -180,3 +180,37 @@ def test_the_driver_can_be_unbound_and_bound_again(guest):
     guest.sh(f"echo {device} >/sys/bus/virtio/drivers/virtio_net/bind")
     guest.sh("ip addr add 172.16.0.2/24 dev eth0; ip link set eth0 up")
     assert "1 packets received" in guest.sh("ping -c 1 -W 10 172.16.0.1")
+
+
+def test_interfaces_are_plugged_in_and_pulled_out(new_vm):
+    taps.tap("tapp", "172.17.0.1/24")
+    vm = new_vm("--enable-pci")
+    vm.configure(root=False)
+    refused(
+        vm.delete("/network-interfaces/eth0"),
+        "The requested operation is not supported before starting the microVM.",
+    )
+    vm.start()
+    vm.ready()
+    for _ in range(2):  # the id and the TAP can be used again
+        ok(vm.put("/network-interfaces/eth0", taps.net("eth0", "tapp", guest_mac=MAC)))
+        refused(vm.put("/network-interfaces/eth0", taps.net("eth0", "tapp")), "Device ID in use")
+        refused(
+            vm.put("/network-interfaces/eth1", taps.net("eth1", "tapx", guest_mac=MAC)),
+            f"Network config error: The MAC address is already in use: {MAC}",
+        )
+        refused(
+            vm.put("/network-interfaces/eth1", taps.net("eth1", "tapp")),
+            BUSY.format("Resource busy (os error 16).", "tapp"),
+        )
+        vm.sh("echo 1 >/sys/bus/pci/rescan; n=0; while ! ip link show eth0 2>/dev/null; do sleep 0.1; done")
+        vm.sh("ip addr add 172.17.0.2/24 dev eth0; ip link set eth0 up")
+        assert "1 packets received" in vm.sh("ping -c 1 -W 10 172.17.0.1")
+        vm.sh("echo 1 >/sys/class/net/eth0/device/../remove")
+        ok(vm.delete("/network-interfaces/eth0"))
+        refused(vm.delete("/network-interfaces/eth0"), "Device not found")
+
+
+def test_without_pci_nothing_is_plugged(guest):
+    refused(guest.put("/network-interfaces/x", taps.net("x", "tap0")), "PCI is not enabled")
+    refused(guest.delete("/network-interfaces/eth0"), "PCI is not enabled")
