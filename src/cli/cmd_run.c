@@ -510,6 +510,7 @@ static int run_vm(struct run *run, struct err *err)
         progress_init(&progress);
         spec->pull = run->args->quiet ? NULL : &progress.oci;
         r = vm_new(spec, &run->vm, err);
+        spec->pull = NULL;
         progress_end(&progress);
     }
     if (r == 0 && vm_engine_warning(run->vm)[0] && !run->args->quiet) {

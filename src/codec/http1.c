@@ -66,13 +66,11 @@ static int take_method(struct http1_request *request, const char *text, size_t l
 
 static int take_uri(struct http1_request *request, const char *text, size_t len, struct err *err)
 {
-    size_t valid;
-
     if (len == 0) {
         return err_set(err, -EINVAL, "Invalid URI: Empty URI not allowed.");
     }
     /* What follows treats it as a C string; a NUL is no character of a URI. */
-    if ((valid = utf8_valid(text, len)) < len || memchr(text, 0, len)) {
+    if (utf8_valid(text, len) < len || memchr(text, 0, len)) {
         return err_set(err, -EINVAL, "Invalid URI: Cannot parse URI as UTF-8.");
     }
     buf_append(&request->uri, text, len);

@@ -279,9 +279,12 @@ int machine_load_cpuid(struct state_file *file, struct hv_cpuid **ret_cpuid, str
 {
     AUTO_FREE struct hv_cpuid *cpuid = calloc(1, sizeof(*cpuid));
     struct state s;
-    int r =
-        cpuid ? state_load(file, &s, err, "cpuid") : err_set(err, -ENOMEM, "CPUID: out of memory");
+    int r;
 
+    if (!cpuid) {
+        return err_set(err, -ENOMEM, "CPUID: out of memory");
+    }
+    r = state_load(file, &s, err, "cpuid");
     if (r == 0) {
         cpuid_fields(cpuid, &s);
         r = state_close(&s, err);
