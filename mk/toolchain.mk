@@ -11,7 +11,7 @@ IS_CLANG := $(findstring clang,$(notdir $(CC)))
 
 O := build$(if $(IS_CLANG),/clang)$(if $(filter-out release,$(MODE)),/$(MODE))
 
-PKGS := libnghttp2 libprotobuf-c jansson zlib libzstd liblz4 liblzma libarchive liburing libcurl libcrypto
+PKGS := libnghttp2 libprotobuf-c jansson zlib libzstd liblz4 liblzma libarchive liburing libcrypto
 # lwIP has no pkg-config file.
 PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null) -isystem /usr/include/lwip
 PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null) -lbz2 -llzo2 -lcap -lseccomp -llwip -lpthread

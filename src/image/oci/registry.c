@@ -8,7 +8,6 @@
  * A host of this machine is tried with TLS, then without: a registry for tests seldom has it.
  */
 #include <ctype.h>
-#include <curl/curl.h>
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include "base/bits.h"
 #include "base/str.h"
 #include "image/oci/auth.h"
+#include "image/oci/curl_api.h"
 #include "image/oci/source.h"
 
 #define CONNECT_TIMEOUT_S 15L
@@ -31,6 +31,7 @@
 struct registry {
     struct oci_source base;
     const struct oci_ref *ref;
+    struct curl_api api;
     CURL *curl;
     bool is_plain;
     bool is_tried;  /* the scheme is known to be right */
@@ -84,7 +85,8 @@ static size_t on_body(char *data, size_t size, size_t count, void *owner)
     size_t len = size * count;
 
     if (get->status == 0) {
-        (void)curl_easy_getinfo(get->registry->curl, CURLINFO_RESPONSE_CODE, &get->status);
+        (void)get->registry->api.easy_getinfo(get->registry->curl, CURLINFO_RESPONSE_CODE,
+                                              &get->status);
         if (get->sink && get->offset > 0 && get->status == 200) {
             get->failed = get->sink->restart(get->sink->owner);
         }
@@ -104,49 +106,51 @@ static size_t on_body(char *data, size_t size, size_t count, void *owner)
 
 static struct curl_slist *headers(const struct get *get, const char *login)
 {
+    const struct curl_api *api = &get->registry->api;
     struct curl_slist *list = NULL;
     AUTO_FREE char *accept = NULL;
 
     if (get->accept && asprintf(&accept, "Accept: %s", get->accept) > 0) {
-        list = curl_slist_append(list, accept);
+        list = api->slist_append(list, accept);
     }
     if (login) {
-        list = curl_slist_append(list, login);
+        list = api->slist_append(list, login);
     }
     return list;
 }
 
 static void prepare(struct get *get, const char *url, const char *userpwd)
 {
+    const struct curl_api *api = &get->registry->api;
     CURL *c = get->registry->curl;
     const char *ca = getenv("SSL_CERT_FILE");
 
-    curl_easy_reset(c);
-    (void)curl_easy_setopt(c, CURLOPT_URL, url);
-    (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-    (void)curl_easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR,
+    api->easy_reset(c);
+    (void)api->easy_setopt(c, CURLOPT_URL, url);
+    (void)api->easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+    (void)api->easy_setopt(c, CURLOPT_REDIR_PROTOCOLS_STR,
                            str_has_prefix(url, "https:") ? "https" : "http,https");
-    (void)curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_MAXREDIRS, REDIRECTS);
-    (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    (void)curl_easy_setopt(c, CURLOPT_LOW_SPEED_TIME, STALL_S);
-    (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
-    (void)curl_easy_setopt(c, CURLOPT_HEADERDATA, get);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
-    (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, get);
+    (void)api->easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+    (void)api->easy_setopt(c, CURLOPT_MAXREDIRS, REDIRECTS);
+    (void)api->easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+    (void)api->easy_setopt(c, CURLOPT_CONNECTTIMEOUT, CONNECT_TIMEOUT_S);
+    (void)api->easy_setopt(c, CURLOPT_LOW_SPEED_LIMIT, 1L);
+    (void)api->easy_setopt(c, CURLOPT_LOW_SPEED_TIME, STALL_S);
+    (void)api->easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
+    (void)api->easy_setopt(c, CURLOPT_HEADERDATA, get);
+    (void)api->easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
+    (void)api->easy_setopt(c, CURLOPT_WRITEDATA, get);
     if (get->offset > 0) { /* not RESUME_FROM: that fails where the server starts over */
         char range[32];
 
         (void)snprintf(range, sizeof(range), "%llu-", (unsigned long long)get->offset);
-        (void)curl_easy_setopt(c, CURLOPT_RANGE, range);
+        (void)api->easy_setopt(c, CURLOPT_RANGE, range);
     }
     if (ca && ca[0]) {
-        (void)curl_easy_setopt(c, CURLOPT_CAINFO, ca);
+        (void)api->easy_setopt(c, CURLOPT_CAINFO, ca);
     }
     if (userpwd) {
-        (void)curl_easy_setopt(c, CURLOPT_USERPWD, userpwd);
+        (void)api->easy_setopt(c, CURLOPT_USERPWD, userpwd);
     }
 }
 
@@ -177,12 +181,13 @@ static int perform(struct get *get, const char *url, const char *login, const ch
     get->failed = 0;
     buf_clear(&get->trouble);
     prepare(get, url, userpwd);
-    (void)curl_easy_setopt(get->registry->curl, CURLOPT_HTTPHEADER, list);
-    (void)curl_easy_setopt(get->registry->curl, CURLOPT_ERRORBUFFER, why);
-    code = curl_easy_perform(get->registry->curl);
-    (void)curl_easy_getinfo(get->registry->curl, CURLINFO_RESPONSE_CODE, &get->status);
-    (void)curl_easy_setopt(get->registry->curl, CURLOPT_ERRORBUFFER, NULL);
-    curl_slist_free_all(list);
+    (void)get->registry->api.easy_setopt(get->registry->curl, CURLOPT_HTTPHEADER, list);
+    (void)get->registry->api.easy_setopt(get->registry->curl, CURLOPT_ERRORBUFFER, why);
+    code = get->registry->api.easy_perform(get->registry->curl);
+    (void)get->registry->api.easy_getinfo(get->registry->curl, CURLINFO_RESPONSE_CODE,
+                                          &get->status);
+    (void)get->registry->api.easy_setopt(get->registry->curl, CURLOPT_ERRORBUFFER, NULL);
+    get->registry->api.slist_free_all(list);
     if (get->failed == -EFBIG) {
         return err_set(err, -EFBIG, "%s: the answer has more than %zu bytes", url, get->out_max);
     }
@@ -194,7 +199,8 @@ static int perform(struct get *get, const char *url, const char *login, const ch
                 : code == CURLE_SSL_CONNECT_ERROR ? -EPROTO /* perhaps it does not speak TLS */
                                                   : -EHOSTUNREACH;
 
-        return err_set(err, r, "%s: %s", url, why[0] ? why : curl_easy_strerror(code));
+        return err_set(err, r, "%s: %s", url,
+                       why[0] ? why : get->registry->api.easy_strerror(code));
     }
     return 0;
 }
@@ -245,10 +251,11 @@ static int take_token(struct registry *g, const struct buf *answer, struct err *
 }
 
 /* realm?service=...&scope=..., escaped. */
-static char *token_url(CURL *curl, const char *realm, const char *service, const char *scope)
+static char *token_url(const struct registry *g, const char *realm, const char *service,
+                       const char *scope)
 {
-    char *safe_service = curl_easy_escape(curl, service ? service : "", 0);
-    char *safe_scope = curl_easy_escape(curl, scope, 0);
+    char *safe_service = g->api.easy_escape(g->curl, service ? service : "", 0);
+    char *safe_scope = g->api.easy_escape(g->curl, scope, 0);
     char *url = NULL;
 
     if (safe_service && safe_scope &&
@@ -256,8 +263,8 @@ static char *token_url(CURL *curl, const char *realm, const char *service, const
                  safe_service, safe_scope) < 0) {
         url = NULL;
     }
-    curl_free(safe_service);
-    curl_free(safe_scope);
+    g->api.free(safe_service);
+    g->api.free(safe_scope);
     return url;
 }
 
@@ -279,7 +286,7 @@ static int get_token(struct registry *g, const struct oci_login *login, struct e
     }
     if (asprintf(&scope, "repository:%s:pull", g->ref->name) < 0 ||
         (login->user && asprintf(&userpwd, "%s:%s", login->user, login->secret) < 0) ||
-        !(url = token_url(g->curl, realm, service, asked ? asked : scope))) {
+        !(url = token_url(g, realm, service, asked ? asked : scope))) {
         return err_set(err, -ENOMEM, "login: out of memory");
     }
     r = perform(&get, url, NULL, userpwd, err);
@@ -435,7 +442,8 @@ static void registry_free(struct oci_source *source)
 {
     struct registry *g = registry_of(source);
 
-    curl_easy_cleanup(g->curl);
+    g->api.easy_cleanup(g->curl);
+    curl_api_close(&g->api);
     if (g->login) {
         explicit_bzero(g->login, strlen(g->login));
     }
@@ -450,16 +458,21 @@ static const struct oci_source_ops registry_ops = {
 int oci_registry_open(const struct oci_ref *ref, struct oci_source **ret_source, struct err *err)
 {
     struct registry *g = calloc(1, sizeof(*g));
+    int r = g ? curl_api_open(&g->api, err) : err_set(err, -ENOMEM, "image: out of memory");
 
-    if (g) {
+    if (r == 0) {
         g->base.ops = &registry_ops;
         g->ref = ref;
         g->is_plain = ref->is_plain;
-        g->curl = curl_easy_init();
+        g->curl = g->api.easy_init();
+        if (!g->curl) {
+            curl_api_close(&g->api);
+            r = err_set(err, -ENOMEM, "image: out of memory");
+        }
     }
-    if (!g || !g->curl) {
+    if (r < 0) {
         free(g);
-        return err_set(err, -ENOMEM, "image: out of memory");
+        return r;
     }
     *ret_source = &g->base;
     return 0;
