@@ -458,21 +458,23 @@ static const struct oci_source_ops registry_ops = {
 int oci_registry_open(const struct oci_ref *ref, struct oci_source **ret_source, struct err *err)
 {
     struct registry *g = calloc(1, sizeof(*g));
-    int r = g ? curl_api_open(&g->api, err) : err_set(err, -ENOMEM, "image: out of memory");
+    int r;
 
-    if (r == 0) {
-        g->base.ops = &registry_ops;
-        g->ref = ref;
-        g->is_plain = ref->is_plain;
-        g->curl = g->api.easy_init();
-        if (!g->curl) {
-            curl_api_close(&g->api);
-            r = err_set(err, -ENOMEM, "image: out of memory");
-        }
+    if (!g) {
+        return err_set(err, -ENOMEM, "image: out of memory");
     }
+    g->base.ops = &registry_ops;
+    g->ref = ref;
+    g->is_plain = ref->is_plain;
+    r = curl_api_open(&g->api, err);
     if (r < 0) {
         free(g);
         return r;
+    }
+    g->curl = g->api.easy_init();
+    if (!g->curl) {
+        registry_free(&g->base);
+        return err_set(err, -ENOMEM, "image: out of memory");
     }
     *ret_source = &g->base;
     return 0;
