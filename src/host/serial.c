@@ -243,11 +243,9 @@ void serial_free(struct serial *serial)
         serial_restore();
     }
     serial->input = NULL;
-    if (!serial->loop) {
-        free(serial);
-        return;
+    if (serial->loop) {
+        unwatch(serial);
+        loop_unpost(serial->loop, serial); /* of has_room() */
     }
-    unwatch(serial);
-    /* Behind what has_room() posted. */
-    (void)loop_post(serial->loop, free, serial);
+    free(serial);
 }

@@ -438,6 +438,23 @@ int loop_post(struct loop *loop, loop_fn fn, void *owner)
     return 0;
 }
 
+void loop_unpost(struct loop *loop, const void *owner)
+{
+    struct list *next;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    for (struct list *pos = loop->posted.next; pos != &loop->posted; pos = next) {
+        struct post *post = container_of(pos, struct post, link);
+
+        next = pos->next;
+        if (!post->is_call && post->owner == owner) {
+            list_remove(pos);
+            free(post);
+        }
+    }
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
 void loop_call(struct loop *loop, loop_fn fn, void *owner)
 {
     struct post post = {.fn = fn, .owner = owner, .is_call = true};

@@ -50,6 +50,9 @@ void loop_del_timer(struct loop *loop, struct loop_timer *timer);
 
 /* Run `fn` soon on the loop's thread, in the order of posting.  -ENOMEM, else 0. */
 int loop_post(struct loop *loop, loop_fn fn, void *owner);
+/* Take back what was posted with this `owner` and has not run.  On the loop's thread, or while none
+ * runs it: after return nothing of it is called any more. */
+void loop_unpost(struct loop *loop, const void *owner);
 /* Run `fn` on the loop's thread and wait until it returned.  Called on that thread, or while no
  * thread runs the loop, it is a plain call.  A loop that stops still serves calls it was given. */
 void loop_call(struct loop *loop, loop_fn fn, void *owner);

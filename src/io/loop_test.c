@@ -175,3 +175,29 @@ TEST(io, a_held_loop_serves_calls_and_nothing_else)
     (void)close(fds[0]);
     (void)close(fds[1]);
 }
+
+static void add_one(void *owner)
+{
+    atomic_fetch_add((atomic_uint *)owner, 1);
+}
+
+TEST(loop, what_is_taken_back_does_not_run)
+{
+    struct loop *loop;
+    atomic_uint kept = 0;
+    atomic_uint gone = 0;
+
+    CHECK_INT(loop_new(&loop, NULL), 0);
+    CHECK_INT(loop_post(loop, add_one, &gone), 0);
+    CHECK_INT(loop_post(loop, add_one, &kept), 0);
+    CHECK_INT(loop_post(loop, add_one, &gone), 0);
+    loop_unpost(loop, &gone);
+    CHECK_INT(loop_thread_start(loop, "test", NULL), 0);
+    for (unsigned i = 0; i < 1000 && atomic_load(&kept) == 0; i++) {
+        (void)usleep(1000);
+    }
+    loop_thread_stop(loop);
+    CHECK_INT(atomic_load(&kept), 1);
+    CHECK_INT(atomic_load(&gone), 0);
+    loop_free(loop);
+}
