@@ -118,6 +118,23 @@ static int open_metrics(struct process *p)
     return 0;
 }
 
+/* Whoever names a filter counts on it: to go on without would be worse than not to start. */
+static int refuse_filter(const char *path)
+{
+    if (!path) {
+        return 0;
+    }
+    if (access(path, R_OK) < 0) {
+        log_error("Seccomp error: Filter file open error: '%s': %s", path, strerror(errno));
+    } else {
+        log_error("Seccomp error: Filter deserialization failed: '%s': filters cannot be loaded "
+                  "here, `--no-seccomp` goes without",
+                  path);
+    }
+    (void)fprintf(stderr, "Error: Seccomp\n");
+    return EXIT_CODE_ERROR;
+}
+
 /* Everything that the words say; 0, or the exit code. */
 static int take_args(struct process *p)
 {
@@ -150,6 +167,9 @@ static int take_args(struct process *p)
         exit_panic("%s", err_text(&err));
     }
     status = open_metrics(p);
+    if (status == 0) {
+        status = refuse_filter(args->seccomp_filter);
+    }
     if (status == 0) {
         read_file(args->config_file, &p->config,
                   "Unable to open or read from the configuration file");

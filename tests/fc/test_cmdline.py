@@ -81,6 +81,15 @@ def test_bad_values(folder):
         assert text in done.stdout
 
 
+def test_a_filter_that_is_not_loaded_is_refused(folder):
+    for path, text in ("/no/such", "Filter file open error"), ("/dev/null", "Filter deserialization failed"):
+        done = run("--api-sock", str(folder / "s"), "--seccomp-filter", path)
+        assert done.returncode == 1
+        assert f"Seccomp error: {text}" in done.stdout
+        assert "Firecracker exiting with error. exit_code=1" in done.stdout
+    assert not (folder / "s").exists()
+
+
 def test_api_socket_in_use(vm, folder):
     path = vm.socket
     done = run("--api-sock", path)
