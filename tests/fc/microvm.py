@@ -23,6 +23,11 @@ BOOT_TIMEOUT = 300
 BOOT_ARGS = "console=ttyS0 reboot=k panic=1 quiet 8250.nr_uarts=1"
 
 
+def default_signals():
+    """A shell starts what it puts into the background with SIGINT ignored, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class MicroVm:
     """The process in a folder of its own.  Methods get, put, patch, delete return requests' answers."""
 
@@ -52,7 +57,8 @@ class MicroVm:
         with open(self.out_path, "wb") as out, open(self.folder / "stderr", "wb") as err:
             self.process = subprocess.Popen(
                 [BINARY, "--engine", engine, *self.flags],
-                stdin=popen.pop("stdin", stdin), stdout=out, stderr=err, cwd=popen.pop("cwd", self.folder), **popen,
+                stdin=popen.pop("stdin", stdin), stdout=out, stderr=err, cwd=popen.pop("cwd", self.folder),
+                preexec_fn=popen.pop("preexec_fn", default_signals), **popen,
             )
         self.seen = 0  # of the console
         if api and "--api-sock" not in flags:
