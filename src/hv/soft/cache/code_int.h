@@ -34,6 +34,20 @@ struct code_page {
     unsigned data_writes;
 };
 
+/* inject.c: tables that are to behave as if they were small, per privilege where the real ones are.
+ */
+#define TINY_LOG2_MAX 4u
+enum {
+    TINY_XTLB,
+    TINY_INDIRECT = TINY_XTLB + TLB_PRIV_COUNT,
+    TINY_LOOKUP = TINY_INDIRECT + TLB_PRIV_COUNT,
+    TINY_TABLES
+};
+struct tiny_table {
+    uint32_t mask;                      /* entries - 1 */
+    uint32_t last[1u << TINY_LOG2_MAX]; /* the slots of the real table that were filled last */
+};
+
 struct code_cache {
     struct arena arena;
     size_t limit;       /* when the arena has grown to this, sweep */
@@ -46,17 +60,23 @@ struct code_cache {
      * mode since map_gen changed is there, so that a flush of one page need not change it. */
     uint32_t xtlb_page[TLB_PRIV_COUNT][XTLB_SLOTS];
     bool has_short_modes; /* blocks have been run in other modes */
+    uint32_t bucket_mask; /* BUCKET_COUNT - 1, but for inject.c */
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
-    uint8_t heat;                     /* runs before a block is translated; 0: never */
-    uint64_t inject;                  /* inject.c: random state; 0: off */
+    uint8_t heat;    /* runs before a block is translated; 0: never */
+    uint64_t inject; /* inject.c: random state; 0: off */
+    struct tiny_table tiny[TINY_TABLES];
     struct op scratch[BLOCK_OPS_MAX]; /* the block being made */
 };
 
 /* inject.c: before a block is looked up; false: do not link it. */
 void code_inject_init(struct vcpu *v);
 bool code_inject(struct vcpu *v);
+/* Begin; no block has been decoded since code_cache_clear(). */
+void code_inject_seed(struct vcpu *v, uint64_t seed);
+/* Block b has entered the tables: some others go. */
+void code_inject_evict(struct vcpu *v, const struct block *b);
 
 /* index.c */
 /* Links and lookup entries made under the old generations do not count any more. */

@@ -88,16 +88,16 @@ void *code_alloc(void *owner, size_t size)
 
 /* --- blocks by address --- */
 
-static unsigned bucket_of(const uint8_t *host, uint64_t rip)
+static unsigned bucket_of(const struct code_cache *c, const uint8_t *host, uint64_t rip)
 {
     uint64_t x = (uint64_t)(uintptr_t)host ^ rip << 1;
 
-    return (unsigned)((x * UINT64_C(0x9e3779b97f4a7c15)) >> 47) & (BUCKET_COUNT - 1);
+    return (unsigned)((x * UINT64_C(0x9e3779b97f4a7c15)) >> 47) & c->bucket_mask;
 }
 
 struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip, uint32_t mode_key)
 {
-    struct block *b = c->bucket[bucket_of(host, rip)];
+    struct block *b = c->bucket[bucket_of(c, host, rip)];
 
     while (b && !(b->host == host && b->rip == rip && b->mode_key == mode_key)) {
         b = b->hash_next;
@@ -107,7 +107,7 @@ struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip,
 
 void code_hash(struct code_cache *c, struct block *block)
 {
-    struct block **bucket = &c->bucket[bucket_of(block->host, block->rip)];
+    struct block **bucket = &c->bucket[bucket_of(c, block->host, block->rip)];
 
     block->hash_next = *bucket;
     *bucket = block;
@@ -291,7 +291,7 @@ static bool is_running(const struct vcpu *v, const struct block *block)
 void code_kill(struct vcpu *v, struct block *block)
 {
     struct code_cache *c = v->code;
-    struct block **at = &c->bucket[bucket_of(block->host, block->rip)];
+    struct block **at = &c->bucket[bucket_of(c, block->host, block->rip)];
 
     while (*at && *at != block) {
         at = &(*at)->hash_next;
@@ -459,6 +459,7 @@ int code_cache_init(struct vcpu *v)
         return -ENOMEM;
     }
     v->code = c;
+    c->bucket_mask = BUCKET_COUNT - 1;
     r = arena_init(&c->arena, v->code_limit ? v->code_limit : ARENA_BYTES);
     v->lookup = calloc(BLOCK_SLOTS, sizeof(*v->lookup));
     if (r < 0 || !v->lookup) {

@@ -242,6 +242,9 @@ void code_run(struct vcpu *v)
             if (is_linked) {
                 remember(v, b);
             }
+            if (UNLIKELY(v->code->inject)) {
+                code_inject_evict(v, b);
+            }
             forget_branch(v);
             run_block(v, b);
             if (!v->link) {

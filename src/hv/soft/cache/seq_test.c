@@ -287,7 +287,8 @@ static void run_sequences(bool writes_code, unsigned long fallback)
     s->translator[EAGER] = diff_machine_new("eager", 0);
     s->translator[HOT] = diff_machine_new("hot", HOT_HEAT);
     if (writes_code) { /* and things happen all the time: inject.c */
-        diff_machine_vcpu(s->translator[HOT])->code->inject = s->seed * 2 + 1;
+        code_cache_clear(diff_machine_vcpu(s->translator[HOT]));
+        code_inject_seed(diff_machine_vcpu(s->translator[HOT]), s->seed * 2 + 1);
     }
     do {
         unsigned long left = only ? 1 : s->wanted - s->cases;

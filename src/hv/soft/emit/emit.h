@@ -89,6 +89,8 @@ const struct op *emit_continue(struct vcpu *v);
 void emit_arrive(struct vcpu *v, struct block *b);
 /* b is about to die: nothing leads to its code afterwards. */
 void emit_unlink(struct vcpu *v, struct block *b);
+/* Take an entry out of the table of indirect branches. */
+void emit_forget_slot(struct vcpu *v, enum tlb_priv priv, unsigned slot);
 /* An indirect branch left for v->rip, which is not canonical: v->rip and rsp are those of the
  * branch again. */
 void emit_undo_branch(struct vcpu *v);

@@ -268,6 +268,11 @@ void emit_unlink(struct vcpu *v, struct block *b)
     }
 }
 
+void emit_forget_slot(struct vcpu *v, enum tlb_priv priv, unsigned slot)
+{
+    v->indirect[priv][slot] = emit_executable(v->emit, v->emit->leave_miss);
+}
+
 void emit_forget_indirect(struct vcpu *v)
 {
     const void *miss = emit_executable(v->emit, v->emit->leave_miss);
