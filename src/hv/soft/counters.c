@@ -3,7 +3,10 @@
 #include "hv/soft/soft_int.h"
 
 #define COUNT_ONE(name, text) +1
-_Static_assert(0 VCPU_STATS_LIST(COUNT_ONE) VCPU_RUN_STATS_LIST(COUNT_ONE) + 2 <= HV_COUNTER_MAX,
+_Static_assert(0 VCPU_STATS_LIST(COUNT_ONE) VCPU_RUN_STATS_LIST(COUNT_ONE)
+                           VCPU_LOCKSTEP_STATS_LIST(COUNT_ONE) +
+                       2 <=
+                   HV_COUNTER_MAX,
                "a line too many in cpu/stats.h");
 #undef COUNT_ONE
 
@@ -20,6 +23,9 @@ size_t soft_vcpu_counters(const struct hv_vcpu *hv, struct hv_counter *ret_count
         VCPU_RUN_STATS_LIST(X)
     }
     VCPU_STATS_LIST(X)
+    if (s->cpu.is_lockstep) {
+        VCPU_LOCKSTEP_STATS_LIST(X)
+    }
 #undef X
     *to++ = (struct hv_counter){.name = "bytes of decoded blocks", .value = usage.block_bytes};
     *to++ = (struct hv_counter){.name = "bytes of translated code", .value = usage.code_bytes};

@@ -74,6 +74,10 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
         return err_set(err, -EINVAL, "%u vCPUs: the software engine runs %u", config->vcpu_count,
                        VCPU_MAX);
     }
+    if (config->vcpu_count > 1 && code_lockstep_is_wanted()) {
+        return err_set(err, -EINVAL, "EC1_SOFT_LOCKSTEP=1: %u vCPUs, but only 1 can be compared",
+                       config->vcpu_count);
+    }
     vm = calloc(1, sizeof(*vm));
     if (!vm) {
         return err_set(err, -ENOMEM, "software engine");

@@ -49,6 +49,10 @@ void code_cache_page_shared(struct vcpu *v, gpa_t page);
 /* Forget every block: the whole state or memory was replaced. */
 void code_cache_clear(struct vcpu *v);
 
+/* Are translations to be compared with the interpreter (EC1_SOFT_LOCKSTEP)?  That is for VMs of one
+ * vCPU: memory is rolled back in between. */
+bool code_lockstep_is_wanted(void);
+
 /* What is in use now. */
 struct code_usage {
     uint64_t block_bytes; /* decoded blocks */

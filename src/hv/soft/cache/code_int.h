@@ -64,8 +64,9 @@ struct code_cache {
     struct block *bucket[BUCKET_COUNT];
     struct code_page *page_bucket[PAGE_BUCKET_COUNT];
     struct code_page *free_pages;
-    uint8_t heat;    /* runs before a block is translated; 0: never */
-    uint64_t inject; /* inject.c: random state; 0: off */
+    uint8_t heat;              /* runs before a block is translated; 0: never */
+    uint64_t inject;           /* inject.c: random state; 0: off */
+    struct lockstep *lockstep; /* lockstep.c, or NULL */
     struct tiny_table tiny[TINY_TABLES];
     struct op scratch[BLOCK_OPS_MAX]; /* the block being made */
 };
@@ -115,6 +116,17 @@ void code_sweep(struct vcpu *v);
 /* tier.c: pick the tiers (EC1_SOFT_TIER), prepare a new block for them. */
 int code_tiers_init(struct vcpu *v);
 void code_tiers_enrol(struct vcpu *v, struct block *block);
+
+/* Translate it now if its next run would begin with that. */
+void code_tiers_prepare(struct vcpu *v, struct block *block);
+
+/* run.c: run it, and what it leads to without coming back. */
+void code_run_block(struct vcpu *v, const struct block *block);
+
+/* lockstep.c: the same, in lockstep with the interpreter if it is translated (v->is_lockstep). */
+int code_lockstep_init(struct vcpu *v);
+void code_lockstep_fini(struct vcpu *v);
+void code_lockstep_run(struct vcpu *v, struct block *block);
 
 /* decode.c: make the block at v->rip; raises what fetching raises. `host`: its first byte.  NULL:
  * v->broken. */

@@ -473,6 +473,9 @@ int code_cache_init(struct vcpu *v)
     if (r == 0) {
         r = code_tiers_init(v);
     }
+    if (r == 0) {
+        r = code_lockstep_init(v);
+    }
     c->limit = v->emit ? ARENA_LIMIT_FIRST : c->arena.bytes;
     if (r < 0) {
         code_cache_fini(v);
@@ -489,6 +492,7 @@ void code_cache_fini(struct vcpu *v)
     free(v->lookup);
     v->lookup = NULL;
     if (c) {
+        code_lockstep_fini(v);
         arena_fini(&c->arena);
     }
     free(c);

@@ -103,7 +103,7 @@ static void run_ops(struct vcpu *v, const struct op *op)
     }
 }
 
-static void run_block(struct vcpu *v, const struct block *b)
+void code_run_block(struct vcpu *v, const struct block *b)
 {
     v->block = b;
     v->stats.insns += b->insn_count;
@@ -146,6 +146,18 @@ static void remember(struct vcpu *v, struct block *b)
     }
 }
 
+/* In lockstep, nothing leads from block to block but this loop.  The table is there for
+ * translations of several blocks, its entry for nobody else. */
+static void remember_place(struct vcpu *v, struct block *b)
+{
+    code_note_page(v, b->rip, b->page_id);
+    if (b->is_crossing) {
+        code_note_page(v, b->rip + 0x1000, b->page_id2);
+    } else if (v->mode == MODE_LONG64) {
+        v->lookup[BLOCK_SLOT_OF(b->rip)] = (struct block_slot){.rip = b->rip, .to = b};
+    }
+}
+
 /* Since code ran here last, this thread may have computed with floating point. */
 static void forget_host_flags(struct vcpu *v)
 {
@@ -169,7 +181,7 @@ static void step(struct vcpu *v)
     b = find_block(v, block_mode_key(v) | MODE_KEY_SINGLE);
     if (b) {
         v->rip_tag = LOOKUP_DISABLED;
-        run_block(v, b);
+        code_run_block(v, b);
     }
     v->link = NULL;
     block_new_tag(v);
@@ -214,6 +226,35 @@ static void continue_directly(struct vcpu *v)
     }
 }
 
+/* The block at v->rip, and where that leads; false: v->broken. */
+static bool run_next(struct vcpu *v)
+{
+    bool is_linked = LIKELY(!v->code->inject) || code_inject(v);
+    struct block *b = find_block(v, block_mode_key(v));
+
+    if (!b) {
+        return false;
+    }
+    if (UNLIKELY(v->is_lockstep)) {
+        remember_place(v, b);
+    } else if (is_linked) {
+        remember(v, b);
+    }
+    if (UNLIKELY(v->code->inject)) {
+        code_inject_evict(v, b);
+    }
+    forget_branch(v);
+    if (UNLIKELY(v->is_lockstep)) {
+        code_lockstep_run(v, b);
+    } else {
+        code_run_block(v, b);
+    }
+    if (!v->link) {
+        block_new_tag(v);
+    }
+    return true;
+}
+
 void code_run(struct vcpu *v)
 {
     bool was_nmi_blocked = v->nmi_blocked;
@@ -223,33 +264,10 @@ void code_run(struct vcpu *v)
     block_new_tag(v);
     continue_directly(v);
     while (v->shadow || !must_return(v, was_nmi_blocked)) {
-        struct block *b;
-
         if (v->shadow || vcpu_has_flag(v, FLAG_TF)) {
             step_with_trap(v);
-            if (v->shadow) {
-                continue;
-            }
-        } else if (vcpu_poll(v)) {
+        } else if (vcpu_poll(v) || !run_next(v)) {
             return;
-        } else {
-            bool is_linked = LIKELY(!v->code->inject) || code_inject(v);
-
-            b = find_block(v, block_mode_key(v));
-            if (!b) {
-                return;
-            }
-            if (is_linked) {
-                remember(v, b);
-            }
-            if (UNLIKELY(v->code->inject)) {
-                code_inject_evict(v, b);
-            }
-            forget_branch(v);
-            run_block(v, b);
-            if (!v->link) {
-                block_new_tag(v);
-            }
         }
     }
 }

@@ -1,5 +1,5 @@
 /* seq_test.c — random sequences end alike on the host's CPU, interpreted, translated before the
- * first run, and translated while they run.
+ * first run, translated while they run, and translated in lockstep with the interpreter.
  *
  * EC1_SEQ_CASES sets how many, EC1_SEED repeats a run, EC1_SEQ=n the one sequence that a report
  * names (with the same EC1_SEED).  What fails is made smaller before it is shown: instructions are
@@ -19,7 +19,7 @@
 #define HOT_RUNS 4u
 #define HOT_HEAT 2u
 
-enum runner { EAGER, HOT, RUNNERS };
+enum runner { EAGER, HOT, LOCKSTEP, RUNNERS };
 
 struct sequencer {
     struct diff_machine *interpreter, *translator[RUNNERS];
@@ -34,7 +34,8 @@ struct sequencer {
     char what[256];
 };
 
-static const char *const runner_name[RUNNERS] = {"before the first run", "while it runs"};
+static const char *const runner_name[RUNNERS] = {"before the first run", "while it runs",
+                                                 "in lockstep"};
 
 /* --- one sequence --- */
 
@@ -256,6 +257,7 @@ static void compare_batch(struct sequencer *s, struct diff_random *r)
         s->faulted += b->native[i].vector >= 0;
         diff_perturb(s->translator[EAGER], r);
         diff_perturb(s->translator[HOT], r);
+        diff_perturb(s->translator[LOCKSTEP], r);
         if (fails(s, &b->cases[i], &b->native[i])) {
             report(s, s->seeds[i]);
         }
@@ -286,6 +288,9 @@ static void run_sequences(bool writes_code, unsigned long fallback)
     s->interpreter = diff_machine_new("interp", 0);
     s->translator[EAGER] = diff_machine_new("eager", 0);
     s->translator[HOT] = diff_machine_new("hot", HOT_HEAT);
+    CHECK_INT(setenv("EC1_SOFT_LOCKSTEP", "1", 1), 0);
+    s->translator[LOCKSTEP] = diff_machine_new("eager", 0);
+    CHECK_INT(unsetenv("EC1_SOFT_LOCKSTEP"), 0);
     if (writes_code) { /* and things happen all the time: inject.c */
         code_cache_clear(diff_machine_vcpu(s->translator[HOT]));
         code_inject_seed(diff_machine_vcpu(s->translator[HOT]), s->seed * 2 + 1);
@@ -300,10 +305,14 @@ static void run_sequences(bool writes_code, unsigned long fallback)
         "%lu sequences, %lu ended by an exception, %lu left out, %lu failed; %.1f us each\n",
         s->cases, s->faulted, s->skipped, s->failed,
         (double)(clock() - start) / (double)(s->cases + !s->cases));
+    print_message("%lu translations compared in lockstep, %lu not\n",
+                  diff_machine_vcpu(s->translator[LOCKSTEP])->stats.lockstep_compared,
+                  diff_machine_vcpu(s->translator[LOCKSTEP])->stats.lockstep_skipped);
     failed = s->failed;
     diff_machine_free(s->interpreter);
     diff_machine_free(s->translator[EAGER]);
     diff_machine_free(s->translator[HOT]);
+    diff_machine_free(s->translator[LOCKSTEP]);
     diff_batch_free(s->batch);
     diff_batch_free(s->trial);
     free(s);

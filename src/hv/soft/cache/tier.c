@@ -25,19 +25,32 @@ OP_HANDLER(enter_code)
     return emit_enter(v, b);
 }
 
+static void translate(struct vcpu *v, struct block *b)
+{
+    b->op[0].fn = b->first;
+    if (emit_block(v, b, code_alloc, v->code)) {
+        b->op[0].fn = enter_code;
+        code_watch_look(v, b);
+    }
+}
+
 OP_HANDLER(count_run)
 {
     struct block *b = block_now(v);
 
     if (--b->heat == 0) {
-        b->op[0].fn = b->first;
-        if (emit_block(v, b, code_alloc, v->code)) {
-            b->op[0].fn = enter_code;
-            code_watch_look(v, b);
-        }
+        translate(v, b);
         return b->op[0].fn(v, op);
     }
     return b->first(v, op);
+}
+
+void code_tiers_prepare(struct vcpu *v, struct block *block)
+{
+    if (block->op[0].fn == count_run && block->heat == 1) {
+        block->heat = 0;
+        translate(v, block);
+    }
 }
 
 void code_tiers_enrol(struct vcpu *v, struct block *block)

@@ -36,9 +36,16 @@
     X(runs, "blocks run")        \
     X(runs_translated, "blocks run, translated")
 
+/* Only in lockstep (cache/lockstep.c). */
+#define VCPU_LOCKSTEP_STATS_LIST(X)                    \
+    X(lockstep_compared, "lockstep: runs compared")    \
+    X(lockstep_skipped, "lockstep: runs not compared") \
+    X(lockstep_repeated, "lockstep: runs repeated")
+
 struct vcpu_stats {
 #define X(name, text) uint64_t name;
     VCPU_STATS_LIST(X)
     VCPU_RUN_STATS_LIST(X)
+    VCPU_LOCKSTEP_STATS_LIST(X)
 #undef X
 };

@@ -281,8 +281,10 @@ struct vcpu {
     char why[256]; /* cause of HV_EXIT_BROKEN */
     bool broken;
     bool triple_fault;
-    size_t code_limit; /* bytes of decoded blocks before all are forgotten; 0: the least */
-    bool count_runs;   /* stats of each block's run, too; before the first block is decoded */
+    size_t code_limit;     /* bytes of decoded blocks before all are forgotten; 0: the least */
+    bool is_lockstep;      /* cache/lockstep.c compares translations with the interpreter, */
+    bool announces_stores; /* which is at it: see code_store_coming() */
+    bool count_runs;       /* stats of each block's run, too; before the first block is decoded */
     struct vcpu_stats stats;
 
     struct mmu_state mmu; /* mmu/ */

@@ -87,6 +87,9 @@ const struct op *emit_continue(struct vcpu *v);
 /* Translated code was left for b, as v->site or v->has_missed say: if b has code, go there directly
  * next time. */
 void emit_arrive(struct vcpu *v, struct block *b);
+/* Translated code was left by a branch: are arithmetic flags as after it?  Else they may be dead.
+ */
+bool emit_flags_are_left(const struct vcpu *v);
 /* b is about to die: nothing leads to its code afterwards. */
 void emit_unlink(struct vcpu *v, struct block *b);
 /* Take an entry out of the table of indirect branches. */

@@ -71,6 +71,7 @@ struct emit_site {
     uint8_t *jump;          /* asm_jump() */
     const uint8_t *exit;
     bool is_saved; /* flags are in v->aflags, else in EFLAGS, unless dead */
+    bool is_live;  /* not dead */
 };
 
 /* What a body wants of the flags that it does not make itself: nothing, or where they shall be. */

@@ -124,8 +124,14 @@ void code_cache_flush_lookup(struct vcpu *v, bool is_user_only);
 /* The same for the translation of one page. */
 void code_cache_flush_page(struct vcpu *v, uint64_t la);
 
+/* Implemented by cache/: while v->announces_stores, an instruction is about to store there, as far
+ * as it does not hit v->tlb_now, which is kept empty meanwhile.  May leave through v->unwind. */
+void code_store_coming(struct vcpu *v, uint8_t *host, size_t len);
+
 /* --- flushes --- */
 void mmu_init(struct vcpu *v);
+/* A TLB in which nothing is found. */
+void mmu_clear_set(struct tlb_set *set);
 void mmu_flush_all(struct vcpu *v); /* global pages too */
 /* The extra range `index` of mem came or went. */
 void mmu_extra_changed(struct vcpu *v, unsigned index);

@@ -10,6 +10,7 @@
 static struct {
     uint64_t gpa, len, page;
     unsigned written, flushed, flushed_user, flushed_page;
+    size_t announced;
 } g_cache;
 
 void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
@@ -18,6 +19,13 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     g_cache.gpa = gpa.v;
     g_cache.len = len;
     g_cache.written++;
+}
+
+void code_store_coming(struct vcpu *v, uint8_t *host, size_t len)
+{
+    (void)v;
+    CHECK(*host == 0); /* before the store */
+    g_cache.announced += len;
 }
 
 void code_cache_flush_page(struct vcpu *v, uint64_t la)
@@ -86,6 +94,31 @@ TEST(mmu, reads_and_writes_reach_the_mapped_page_at_every_size)
     CHECK(mmu_translate(vm.v, LA + 0x123, &gpa));
     CHECK_INT(gpa.v, PHY + 0x123);
     CHECK(!mmu_translate(vm.v, LA + 0x1000, &gpa));
+    soft_vm_fini(&vm);
+}
+
+TEST(mmu, stores_are_announced_before_they_are_made_by_every_way)
+{
+    static struct tlb_set empty;
+    struct soft_vm vm;
+    gpa_t gpa;
+
+    start(&vm);
+    (void)soft_vm_map(&vm, LA, PHY, PTE_RW);
+    (void)soft_vm_map(&vm, LA + 4096, PHY + 4096, PTE_RW);
+    mmu_clear_set(&empty);
+    vm.v->tlb_now = &empty;
+    vm.v->announces_stores = true;
+    mmu_write8(vm.v, LA, 1);
+    CHECK_INT(g_cache.announced, 1);
+    mmu_write(vm.v, LA + 8, "123456789", 9);
+    CHECK_INT(g_cache.announced, 10);
+    mmu_write32(vm.v, LA + 4094, 1);
+    CHECK_INT(g_cache.announced, 14);
+    CHECK(mmu_ptr_write(vm.v, LA + 64, 32));
+    CHECK_INT(g_cache.announced, 46);
+    CHECK(mmu_ptr_atomic(vm.v, LA + 128, 8, &gpa));
+    CHECK_INT(g_cache.announced, 54);
     soft_vm_fini(&vm);
 }
 

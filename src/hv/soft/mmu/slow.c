@@ -83,11 +83,19 @@ static void read_parts(struct vcpu *v, const struct parts *parts, uint8_t *data)
     }
 }
 
+static void announce(struct vcpu *v, const struct mmu_page *page, size_t len)
+{
+    if (__builtin_expect(v->announces_stores, 0) && page->host) {
+        code_store_coming(v, page->host, len);
+    }
+}
+
 static void write_parts(struct vcpu *v, const struct parts *parts, const uint8_t *data)
 {
     for (unsigned i = 0; i < parts->count; i++) {
         const struct mmu_page *page = &parts->page[i];
 
+        announce(v, page, parts->len[i]);
         if (page->host) {
             copy(page->host, data, parts->len[i]);
         } else {
@@ -252,7 +260,11 @@ void *mmu_ptr_write(struct vcpu *v, uint64_t la, size_t len)
     struct parts parts;
 
     resolve(v, ask_now(v, la, TLB_WRITE), len, &parts);
-    return parts.count == 1 && !parts.page[0].is_code ? parts.page[0].host : NULL;
+    if (parts.count != 1 || parts.page[0].is_code) {
+        return NULL;
+    }
+    announce(v, &parts.page[0], len);
+    return parts.page[0].host;
 }
 
 void *mmu_ptr_atomic(struct vcpu *v, uint64_t la, size_t len, gpa_t *ret_gpa)
@@ -261,7 +273,11 @@ void *mmu_ptr_atomic(struct vcpu *v, uint64_t la, size_t len, gpa_t *ret_gpa)
 
     resolve(v, ask_now(v, la, TLB_WRITE), len, &parts);
     *ret_gpa = GPA(parts.page[0].is_code ? parts.page[0].gpa : UINT64_MAX);
-    return parts.count == 1 ? parts.page[0].host : NULL;
+    if (parts.count != 1) {
+        return NULL;
+    }
+    announce(v, &parts.page[0], len);
+    return parts.page[0].host;
 }
 
 /* --- instruction fetch --- */

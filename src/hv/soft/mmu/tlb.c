@@ -434,6 +434,15 @@ void mmu_code_page_remove(struct vcpu *v, gpa_t page)
 
 /* --- start --- */
 
+void mmu_clear_set(struct tlb_set *set)
+{
+    for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
+        for (unsigned slot = 0; slot < TLB_SLOTS; slot++) {
+            set->slot[access][slot] = (struct tlb_entry){.page = mmu_poison(slot)};
+        }
+    }
+}
+
 void mmu_init(struct vcpu *v)
 {
     memset(&v->mmu, 0, sizeof(v->mmu));
@@ -448,11 +457,7 @@ void mmu_init(struct vcpu *v)
         v->mmu.ram_count++;
     }
     for (unsigned priv = 0; priv < TLB_PRIV_COUNT; priv++) {
-        for (unsigned access = 0; access < TLB_ACCESS_COUNT; access++) {
-            for (unsigned slot = 0; slot < TLB_SLOTS; slot++) {
-                clear_slot(v, (enum tlb_priv)priv, (enum tlb_access)access, slot);
-            }
-        }
+        mmu_clear_set(&v->tlb[priv]);
     }
     v->tlb_now = &v->tlb[v->cpl == 3 ? TLB_USER : TLB_SUPERVISOR];
 }

@@ -56,6 +56,8 @@ struct block_link {
 /* Of block.look: behind its end, and other blocks in the same translation. */
 enum { LOOK_TAKEN, LOOK_NOT_TAKEN, LOOK_PARTS, LOOK_COUNT };
 
+enum { LOCKSTEP_UNKNOWN, LOCKSTEP_NO, LOCKSTEP_YES };
+
 struct block {
     uint64_t rip;
     uint32_t mode_key; /* see below */
@@ -73,10 +75,11 @@ struct block {
     uint32_t page_id;       /* names its page by address, memory and mode: see v->xtlb */
     uint32_t page_id2;      /* the same of the second page of a crossing one */
     uint16_t op_count;
-    uint8_t heat;    /* runs until it is translated */
-    uint8_t entered; /* bits of enum emit_entry: how it has been reached */
-    bool has_links;  /* the last two ops are links */
-    bool is_part;    /* of another block's translation, too, which refers to it */
+    uint8_t heat;     /* runs until it is translated */
+    uint8_t entered;  /* bits of enum emit_entry: how it has been reached */
+    bool has_links;   /* the last two ops are links */
+    uint8_t lockstep; /* cache/lockstep.c: may it be compared? */
+    bool is_part;     /* of another block's translation, too, which refers to it */
     /* Offsets in its page of bytes that are not its own, on which the translation depends. */
     struct {
         uint16_t first, end;

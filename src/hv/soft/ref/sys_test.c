@@ -20,6 +20,13 @@ void code_cache_written(struct vcpu *v, gpa_t gpa, uint64_t len)
     (void)len;
 }
 
+void code_store_coming(struct vcpu *v, uint8_t *host, size_t len)
+{
+    (void)v;
+    (void)host;
+    (void)len;
+}
+
 void code_cache_flush_page(struct vcpu *v, uint64_t la)
 {
     (void)v;
