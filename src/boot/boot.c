@@ -11,6 +11,7 @@
 #include "boot/kaslr.h"
 #include "boot/layout.h"
 #include "boot/mptable.h"
+#include "boot/pvh.h"
 #include "boot/zeropage.h"
 #include "hv/hv.h"
 #include "mem/map.h"
@@ -21,6 +22,8 @@
 /* The boot protocol's selectors. */
 #define BOOT_CS 0x10
 #define BOOT_DS 0x18
+/* PVH leaves it to us. */
+#define BOOT_CS32 0x08
 
 #define TABLE_FLAGS     (PTE_P | PTE_RW)
 #define PAGE_2MIB_FLAGS (PTE_P | PTE_RW | PTE_PS)
@@ -29,6 +32,7 @@
 
 /* Descriptor types, as in struct cpu_segment. */
 #define ATTR_CODE64 (SEG_ATTR_G | SEG_ATTR_L | SEG_ATTR_P | SEG_ATTR_S | 0xbu)
+#define ATTR_CODE32 (SEG_ATTR_G | SEG_ATTR_DB | SEG_ATTR_P | SEG_ATTR_S | 0xbu)
 #define ATTR_DATA   (SEG_ATTR_G | SEG_ATTR_DB | SEG_ATTR_P | SEG_ATTR_S | 0x3u)
 #define ATTR_TSS    (SEG_ATTR_P | 0xbu)
 
@@ -62,7 +66,8 @@ static uint64_t descriptor(uint32_t attr)
 
 static int write_gdt(struct mem_map *mem, struct err *err)
 {
-    const uint64_t gdt[] = {0, 0, descriptor(ATTR_CODE64), descriptor(ATTR_DATA)};
+    const uint64_t gdt[] = {0, descriptor(ATTR_CODE32), descriptor(ATTR_CODE64),
+                            descriptor(ATTR_DATA)};
     int r = mem_write(mem, GPA(BOOT_GDT), gdt, sizeof(gdt));
 
     return r < 0 ? err_set(err, r, "GDT: no memory below 1 MiB") : 0;
@@ -150,31 +155,50 @@ static int write_initrd(const struct boot_config *config, uint64_t *ret_gpa, uin
     return 0;
 }
 
-static void set_entry(struct cpu_state *state, uint64_t entry)
+/* What both protocols begin with. */
+static void set_flat(struct cpu_state *state)
 {
     static const enum cpu_seg data_segments[] = {SEG_DS, SEG_ES, SEG_SS, SEG_FS, SEG_GS};
 
     cpu_state_reset(state);
-    state->rip = entry;
-    state->gpr[GPR_RSI] = BOOT_ZERO_PAGE;
     state->gpr[GPR_RSP] = BOOT_STACK;
     state->gpr[GPR_RDX] = 0;
-    state->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG;
-    state->cr3 = BOOT_PAGE_TABLES;
-    state->cr4 = CR4_PAE;
-    state->efer = EFER_LME | EFER_LMA;
     for (size_t i = 0; i < ARRAY_LEN(data_segments); i++) {
         state->seg[data_segments[i]] =
             (struct cpu_segment){.selector = BOOT_DS, .limit = UINT32_MAX, .attr = ATTR_DATA};
     }
-    state->seg[SEG_CS] =
-        (struct cpu_segment){.selector = BOOT_CS, .limit = UINT32_MAX, .attr = ATTR_CODE64};
     state->seg[SEG_TR] = (struct cpu_segment){.limit = 0x67, .attr = ATTR_TSS};
     state->seg[SEG_LDTR] = (struct cpu_segment){.attr = SEG_ATTR_UNUSABLE};
     state->gdt = (struct cpu_table){.base = BOOT_GDT, .limit = 4 * 8 - 1};
     state->idt = (struct cpu_table){0};
     state->apic_base = APIC_DEFAULT_BASE | APIC_BASE_ENABLE | APIC_BASE_BSP;
     state->run_state = CPU_RUNNABLE;
+}
+
+static void set_entry(struct cpu_state *state, uint64_t entry)
+{
+    set_flat(state);
+    state->rip = entry;
+    state->gpr[GPR_RSI] = BOOT_ZERO_PAGE;
+    state->cr0 = CR0_PE | CR0_ET | CR0_NE | CR0_PG;
+    state->cr3 = BOOT_PAGE_TABLES;
+    state->cr4 = CR4_PAE;
+    state->efer = EFER_LME | EFER_LMA;
+    state->seg[SEG_CS] =
+        (struct cpu_segment){.selector = BOOT_CS, .limit = UINT32_MAX, .attr = ATTR_CODE64};
+}
+
+/* Xen, docs/misc/pvh.pandoc: of CR0 and CR4 nothing is set that can be cleared, but protection. */
+static void set_pvh_entry(struct cpu_state *state, uint64_t entry)
+{
+    set_flat(state);
+    state->rip = entry;
+    state->gpr[GPR_RBX] = BOOT_PVH_INFO;
+    state->cr0 = CR0_PE | CR0_ET;
+    state->cr4 = 0;
+    state->efer = 0;
+    state->seg[SEG_CS] =
+        (struct cpu_segment){.selector = BOOT_CS32, .limit = UINT32_MAX, .attr = ATTR_CODE32};
 }
 
 static int check_memory(const struct mem_map *mem, struct err *err)
@@ -221,6 +245,20 @@ static int randomize(const struct boot_config *config, bool *ret_is_randomized, 
     return r;
 }
 
+/* What the kernel is told, in the words of its boot protocol. */
+static int write_info(const struct boot_config *config, const struct zeropage *zp, struct err *err)
+{
+    const struct pvh pvh = {
+        .cmdline = zp->cmdline, .initrd = zp->initrd, .initrd_len = zp->initrd_len};
+    int r;
+
+    if (config->is_pvh) {
+        return pvh_write(&pvh, config->mem, err);
+    }
+    r = zeropage_write(zp, config->mem, err);
+    return r < 0 ? r : write_page_tables(config->mem, err);
+}
+
 int boot_load(const struct boot_config *config, struct cpu_state *ret_state, struct err *err)
 {
     struct zeropage zp = {
@@ -233,10 +271,14 @@ int boot_load(const struct boot_config *config, struct cpu_state *ret_state, str
         (r = write_cmdline(config, err)) < 0 ||
         (r = acpi_write(config->acpi, config->mem, err)) < 0 ||
         (r = mptable_write(config->acpi->vcpu_count, config->mem, err)) < 0 ||
-        (r = zeropage_write(&zp, config->mem, err)) < 0 || (r = write_gdt(config->mem, err)) < 0 ||
-        (r = write_page_tables(config->mem, err)) < 0 || (r = write_reset(config, err)) < 0) {
+        (r = write_info(config, &zp, err)) < 0 || (r = write_gdt(config->mem, err)) < 0 ||
+        (r = write_reset(config, err)) < 0) {
         return r;
     }
-    set_entry(ret_state, config->kernel->elf.entry);
+    if (config->is_pvh) {
+        set_pvh_entry(ret_state, config->kernel->elf.pvh_entry);
+    } else {
+        set_entry(ret_state, config->kernel->elf.entry);
+    }
     return 0;
 }

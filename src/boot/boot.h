@@ -1,12 +1,13 @@
 /* boot.h — from a kernel file to the state of the first instruction.
  *
- * boot_load() fills guest memory as Linux's 64-bit boot protocol wants it
+ * boot_load() fills guest memory as Linux's 64-bit boot protocol wants it, or PVH (boot/pvh.h)
  * (Documentation/arch/x86/boot.rst, "64-bit boot protocol"): kernel, initrd, command line, zero
  * page with memory map, ACPI tables, GDT and identity page tables; then says how the boot processor
  * begins.  Where things go is in boot/layout.h.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,6 +31,7 @@ struct boot_config {
     unsigned initrd_count;          /* 0: no initrd */
     const char *cmdline;
     const struct acpi_config *acpi;
+    bool is_pvh;     /* enter where the ELF's note says, as PVH wants it; it must have one */
     uint64_t random; /* chooses the kernel's linear address, if that can be chosen (boot/kaslr.h) */
 };
 

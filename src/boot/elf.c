@@ -8,9 +8,11 @@
 #include "base/bits.h"
 #include "base/file.h"
 #include "base/str.h"
+#include "boot/elf_note.h"
 #include "mem/map.h"
 
-#define PHYSICAL_MAX BIT(52) /* SDM volume 3, 4.1.4 */
+#define PHYSICAL_MAX     BIT(52) /* SDM volume 3, 4.1.4 */
+#define NOTE_SEGMENT_MAX 8       /* so many are looked at; Linux has one */
 
 struct machine_name {
     uint16_t machine;
@@ -109,12 +111,12 @@ static int add_segment(struct elf *elf, const Elf64_Phdr *ph, struct err *err)
     return 0;
 }
 
-static bool has_entry(const struct elf *elf)
+static bool is_loaded(const struct elf *elf, uint64_t gpa)
 {
     for (unsigned i = 0; i < elf->segment_count; i++) {
         const struct elf_segment *s = &elf->segments[i];
 
-        if (elf->entry >= s->gpa && elf->entry - s->gpa < s->file_len) {
+        if (gpa >= s->gpa && gpa - s->gpa < s->file_len) {
             return true;
         }
     }
@@ -133,6 +135,7 @@ int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *
 {
     struct elf elf = {.source = *source, .start = UINT64_MAX};
     Elf64_Ehdr eh = {0};
+    unsigned notes = 0;
     int r;
 
     r = elf_read(source, 0, &eh, source->len < sizeof(eh) ? source->len : sizeof(eh));
@@ -157,6 +160,9 @@ int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *
             elf_read(source, offset, &ph, sizeof(ph)) < 0) {
             return err_set(err, -ENODATA, "ELF file ends within its program headers");
         }
+        if (ph.p_type == PT_NOTE && notes++ < NOTE_SEGMENT_MAX && !elf.pvh_entry) {
+            elf.pvh_entry = elf_note_pvh_entry(source, &ph);
+        }
         r = add_segment(&elf, &ph, err);
         if (r < 0) {
             return r;
@@ -164,9 +170,12 @@ int elf_parse(const struct elf_source *source, struct elf *ret_elf, struct err *
     }
     end_at(&elf, section_headers_end(&eh, source->len));
     elf.entry = eh.e_entry;
-    if (elf.segment_count == 0 || !has_entry(&elf)) {
+    if (elf.segment_count == 0 || !is_loaded(&elf, elf.entry)) {
         return err_set(err, -ENOEXEC,
                        "ELF file whose entry is not in a loaded segment: is it a kernel?");
+    }
+    if (elf.pvh_entry > UINT32_MAX || !is_loaded(&elf, elf.pvh_entry)) {
+        elf.pvh_entry = 0;
     }
     *ret_elf = elf;
     return 0;

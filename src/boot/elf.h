@@ -32,10 +32,11 @@ struct elf_segment {
 
 struct elf {
     struct elf_source source;
-    uint64_t entry;    /* physical */
-    uint64_t start;    /* lowest physical address of a segment */
-    uint64_t end;      /* first address above all segments */
-    uint64_t file_end; /* in the source; what follows there is not the ELF's */
+    uint64_t entry;     /* physical, 64-bit */
+    uint64_t pvh_entry; /* physical, 32-bit: where a note says PVH begins; 0: it does not say */
+    uint64_t start;     /* lowest physical address of a segment */
+    uint64_t end;       /* first address above all segments */
+    uint64_t file_end;  /* in the source; what follows there is not the ELF's */
     unsigned segment_count;
     struct elf_segment segments[ELF_SEGMENT_MAX];
 };

@@ -1,7 +1,8 @@
 /* layout.h — where boot/ puts things below 1 MiB, each with its reason.
  *
  *   0x00500  GDT             above the real-mode vectors and the BIOS data area
- *   0x07000  zero page       in the first 64 KiB, which Linux reserves for good
+ *   0x06000  PVH start info  with the module list behind it
+ *   0x07000  zero page       in the first 64 KiB, which Linux reserves for good; PVH's memory map
  *   0x08ff0  stack           the entry code of old kernels pushes before it has its own
  *   0x09000  page tables     6 pages: one PML4, one PDPT, four PDs
  *   0x20000  command line    64 KiB
@@ -20,6 +21,9 @@
 #include "base/bits.h"
 
 #define BOOT_GDT         UINT64_C(0x500)
+#define BOOT_PVH_INFO    UINT64_C(0x6000)
+#define BOOT_PVH_MODULES UINT64_C(0x6040)
+#define BOOT_PVH_MEMORY  UINT64_C(0x7000)
 #define BOOT_ZERO_PAGE   UINT64_C(0x7000)
 #define BOOT_STACK       UINT64_C(0x8ff0)
 #define BOOT_PAGE_TABLES UINT64_C(0x9000)

@@ -8,42 +8,23 @@
 
 #include "base/bits.h"
 #include "boot/layout.h"
+#include "boot/memory_map.h"
 #include "mem/map.h"
 #include "x86/bootparam.h"
-#include "x86/e820.h"
 
-static void add_e820(uint8_t *page, uint64_t start, uint64_t end, uint32_t type)
-{
-    uint8_t *entry = page + BP_E820_TABLE + (size_t)page[BP_E820_ENTRIES] * BP_E820_ENTRY_LEN;
-
-    if (start < end && page[BP_E820_ENTRIES] < BP_E820_MAX) {
-        store_le64(entry, start);
-        store_le64(entry + 8, end - start);
-        store_le32(entry + 16, type);
-        page[BP_E820_ENTRIES]++;
-    }
-}
-
-/* All RAM, save what a PC has below 1 MiB: the BIOS's data, video memory and ROMs, where our tables
- * are.  Linux believes in MMCONFIG only where the map reserves it. */
 static void fill_e820(uint8_t *page, const struct mem_map *mem)
 {
-    for (unsigned i = 0; i < mem_range_count(mem); i++) {
-        const struct mem_range *range = mem_range_at(mem, i);
-        uint64_t start = range->gpa.v;
-        uint64_t end = start + range->len;
+    struct memory_entry map[MEMORY_MAP_MAX];
+    unsigned count = memory_map_make(mem, map);
 
-        if (range->slots) {
-            continue; /* comes later, by a device of its own */
-        }
-        if (start == 0) {
-            add_e820(page, 0, BOOT_LOW_RAM_END, E820_RAM);
-            add_e820(page, BOOT_LOW_RAM_END, BOOT_RSDP, E820_RESERVED);
-            add_e820(page, BOOT_MMCONFIG, BOOT_MMCONFIG + BOOT_MMCONFIG_LEN, E820_RESERVED);
-            start = BOOT_LOW_END;
-        }
-        add_e820(page, start, end, E820_RAM);
+    for (unsigned i = 0; i < count; i++) {
+        uint8_t *entry = page + BP_E820_TABLE + (size_t)i * BP_E820_ENTRY_LEN;
+
+        store_le64(entry, map[i].start);
+        store_le64(entry + 8, map[i].len);
+        store_le32(entry + 16, map[i].type);
     }
+    page[BP_E820_ENTRIES] = (uint8_t)count;
 }
 
 static void fill(uint8_t *page, const struct zeropage *zp, const struct mem_map *mem)

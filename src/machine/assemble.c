@@ -110,7 +110,9 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
                                .initrd = &initrd,
                                .initrd_count = config->initrd ? 1 : 0,
                                .cmdline = buf_str(&m->cmdline),
-                               .acpi = &acpi};
+                               .acpi = &acpi,
+                               .is_pvh = config->is_microvm && kernel->setup.payload_len == 0 &&
+                                         kernel->elf.pvh_entry};
     AUTO_FREE struct cpu_state *state = malloc(sizeof(*state));
     int r;
 
@@ -137,7 +139,7 @@ static int load_kernel(struct machine *m, const struct vm_config *config,
     if (r < 0) {
         return r;
     }
-    log_debug("Kernel loaded using Linux 64-bit boot protocol%s",
+    log_debug("Kernel loaded using %s boot protocol%s", boot.is_pvh ? "PVH" : "Linux 64-bit",
               kernel->setup.payload_len > 0 ? " (bzImage)" : "");
     r = hv_vcpu_set(m->vcpus[0].hv, state);
     return r < 0 ? err_set(err, r, "set the first CPU's state: error %d", r) : 0;

@@ -13,11 +13,21 @@ def test_bzimage_boots_to_userspace(booted):
     assert booted.sh("uname -r").strip().endswith("cloud-amd64")
 
 
-def test_an_elf_kernel_boots(vm):
+def test_an_elf_kernel_boots_by_pvh(new_vm, booted):
+    """As its note asks; the memory that it finds is that of a bzImage."""
     if not guest.vmlinux():
         pytest.skip("this kernel's packing is not known to the test")
-    vm.boot(kernel=guest.vmlinux())
+    vm = new_vm("--level", "Debug").boot(kernel=guest.vmlinux())
+    vm.has_log("Kernel loaded using PVH boot protocol\n")
+    memory = "grep 'System RAM' /proc/iomem"
+    assert vm.sh(memory) == booted.sh(memory)
+    assert cmdline(vm) == cmdline(booted)
     assert vm.reboot() == 0
+
+
+def test_a_bzimage_boots_by_the_64_bit_protocol(new_vm):
+    vm = new_vm("--level", "Debug").boot()
+    vm.has_log("Kernel loaded using Linux 64-bit boot protocol (bzImage)\n")
 
 
 def test_the_command_line_grows_with_the_devices(booted):
