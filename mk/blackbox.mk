@@ -22,8 +22,8 @@ blackbox-soft: all kernel
 # execs that share a VM, without those that start Python in the guest (half a minute each), and a few
 # whole lives.  About five minutes.
 KVM_RUNS := streams or panic or poweroff or detached or timeout
-# Of the microVMs over their socket: kernels, the command line, vsock both ways.
-KVM_FC := bzimage or init_params or host_to_guest or guest_to_host or config_start_with_api
+# Of the microVMs over their socket: both ways into a kernel, the command line, vsock both ways.
+KVM_FC := bzimage_boots_to or by_pvh or init_params or host_to_guest or guest_to_host or config_start_with_api
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
 
 blackbox-kvm: all kernel $(O)/test/vm

@@ -8,7 +8,7 @@ help:
 	@echo "make test     set up, build, run all tests"
 	@echo "make stress   stress-ng in a VM of 4 vCPUs (STRESS_SECONDS=15 for each class)"
 	@echo "make hostile  ten minutes of a kernel module that attacks the software engine"
-	@echo "make kernels  boot Debian 6.1 and 6.12, and a preemptible kernel full of checks, built once"
+	@echo "make kernels  boot Debian 6.1 and 6.12, and two built once: full of checks, for microVMs"
 	@echo "make lint     layering, form, static analysis (make lint-full: of the tests, too)"
 	@echo "make coverage which functions the tests call; fails at 85 % or below"
 	@echo "make bench-soft  the software engine beside qemu and the host: minutes"

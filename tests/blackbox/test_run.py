@@ -147,6 +147,14 @@ def test_the_kernel_full_of_checks_boots(ec1):
     assert re.findall(r".*(?:BUG:|WARNING:|INFO: possible|Oops|list_add corruption).*", log) == []
 
 
+def test_the_kernel_of_microvms_boots(ec1):
+    kernel = os.path.expanduser("~/.cache/ec1/kernels/microvm")
+    if not os.path.exists(kernel):
+        pytest.skip("no kernel built here: tools/build-kernel microvm (minutes)")
+    done = ec1.run("uname", "-r", flags=["-k", kernel])
+    assert done.stdout.endswith(b"-ec1-microvm\n"), done.stderr
+
+
 def address(ec1, *flags):
     text = ec1.run("grep", "-w", "_text", "/proc/kallsyms", flags=list(flags)).stdout.decode()
     return int(text.split()[0], 16)

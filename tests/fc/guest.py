@@ -4,9 +4,12 @@ kernel()        Debian's cloud kernel: virtio drivers and ext4 are modules
 initrd()        busybox and those modules; mounts root= and goes there, else stays: a shell on the console
 rootfs(copy)    an ext4 root with busybox; `copy` gets one of its own to write to
 vmlinux()       the ELF inside it; None where it cannot be unpacked
+kernel_own()    the ELF of a kernel with everything built in, as Firecracker's users build theirs; None if it was not
+                built here (tools/build-kernel microvm)
 """
 
 import functools
+import os
 import pathlib
 import shutil
 import struct
@@ -101,6 +104,11 @@ def vmlinux():
                 return out if done.stdout.startswith(b"\x7fELF") else None
         return None
     return out
+
+
+def kernel_own():
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
+    return next((cache / "ec1" / "kernels" / "microvm" / "boot").glob("vmlinux-*"), None)
 
 
 def _module_files():
