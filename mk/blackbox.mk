@@ -13,9 +13,11 @@ blackbox: interop blackbox-soft blackbox-kvm
 interop: $(O)/test/exec-serve
 	$(PYTEST) tests/exec
 
+FC_TESTS = tests/fc
+
 blackbox-soft: all kernel
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox
-	FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=soft $(PYTEST) tests/fc
+	FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=soft $(PYTEST) $(FC_TESTS)
 
 # Where /dev/kvm works, everything on it.  Elsewhere one emulated machine that has it (tests/nested/outer)
 # and, since that one is 20 times slower, of the black-box tests only what the engine can break: the

@@ -71,6 +71,8 @@ format:
 COVERAGE_MINIMUM := 85
 # Random instructions: enough for most handlers of hv/soft/ref, each of which is one form of an instruction.
 COVERAGE_CASES := 60000
+# Of the tests of microVMs those that ask much and boot little.
+COVERAGE_FC := $(addprefix tests/fc/,test_api.py test_server.py test_cmdline.py test_boot.py test_pmem.py)
 
 coverage: setup-test
 	@$(AGAIN) MODE=cov coverage-run
@@ -79,7 +81,7 @@ coverage-run:
 	@find $(O) -name '*.gcda' -delete 2>/dev/null || true
 	@$(AGAIN) $(JOBS) all kernel test-programs
 	@EC1_DIFF_CASES=$(COVERAGE_CASES) $(AGAIN) unit
-	@$(AGAIN) blackbox-soft
+	@$(AGAIN) blackbox-soft FC_TESTS='$(COVERAGE_FC)'
 	@tools/function-coverage $(O) $(COVERAGE_MINIMUM)
 
 clean:
