@@ -16,9 +16,7 @@ static void send_msi(void *owner, uint64_t address, uint32_t data)
 
 int machine_add_pci(struct machine *m, struct err *err)
 {
-    static const struct pci_bus_config config = {.window = {LAYOUT_PCI_HIGH_START},
-                                                 .window_len = LAYOUT_PCI_HIGH_LEN};
-    int r = pci_bus_new(&config, &m->pci, err);
+    int r = pci_bus_new(GPA(LAYOUT_PCI_HIGH_START), &m->pci, err);
 
     if (r == 0) {
         r = bus_add(&m->pio, PCI_PORT, PCI_PORT_LEN, pci_bus_ports(m->pci), err);

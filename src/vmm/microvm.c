@@ -107,19 +107,6 @@ int microvm_exit_code(const struct microvm *vm)
     return vm->exit_code;
 }
 
-int do_missing(struct microvm *vm, const struct action *action, struct err *err)
-{
-    static const char *const names[] = {
-#define ACTION(name, phase, blocks_load, prefix, handler) [ACTION_##name] = #name,
-#include "vmm/action.def"
-#undef ACTION
-    };
-
-    return microvm_fault(vm, err, -ENOSYS,
-                         "The requested operation is not supported: %s is not implemented.",
-                         names[action->kind]);
-}
-
 int do_nothing(struct microvm *vm, const struct action *action, struct err *err)
 {
     (void)vm;

@@ -79,8 +79,6 @@ void microvm_exit(struct microvm *vm, int code);
 int microvm_configure(struct microvm *vm, const struct action *action, struct err *err);
 void microvm_resources_fini(struct microvm_resources *resources);
 
-/* Refuses: nobody does this action yet. */
-int do_missing(struct microvm *vm, const struct action *action, struct err *err);
 /* For what only reads microvm_resources(). */
 int do_nothing(struct microvm *vm, const struct action *action, struct err *err);
 

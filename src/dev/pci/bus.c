@@ -28,7 +28,7 @@ struct way {
 
 struct pci_bus {
     struct way ports, mmconfig, window;
-    struct pci_bus_config config;
+    gpa_t window_start;
     struct pci_function bridge;
     pthread_rwlock_t lock; /* guards all below, and the functions' configuration spaces */
     struct pci_function *functions[PCI_SLOT_COUNT];
@@ -157,7 +157,7 @@ static void ports_write(struct device *dev, uint64_t offset, const void *data, u
 static struct pci_function *function_in_window(const struct pci_bus *bus, uint64_t offset,
                                                unsigned len, uint64_t *ret_offset)
 {
-    uint64_t gpa = bus->config.window.v + offset;
+    uint64_t gpa = bus->window_start.v + offset;
 
     for (unsigned i = 1; i < PCI_SLOT_COUNT; i++) {
         struct pci_function *fn = bus->functions[i];
@@ -220,7 +220,7 @@ static const struct device_ops window_ops = {
     .kind = "pci-window", .read = window_read, .write = window_write, .free = stays};
 static const struct pci_ops bridge_ops = {.kind = "pci-host-bridge", .free = bridge_stays};
 
-int pci_bus_new(const struct pci_bus_config *config, struct pci_bus **ret_bus, struct err *err)
+int pci_bus_new(gpa_t window, struct pci_bus **ret_bus, struct err *err)
 {
     static const struct pci_id id = {
         .vendor = BRIDGE_VENDOR, .device = BRIDGE_DEVICE, .class_code = BRIDGE_CLASS};
@@ -229,7 +229,7 @@ int pci_bus_new(const struct pci_bus_config *config, struct pci_bus **ret_bus, s
     if (!bus) {
         return err_set(err, -ENOMEM, "PCI bus: out of memory");
     }
-    bus->config = *config;
+    bus->window_start = window;
     bus->ports = (struct way){{&ports_ops}, bus};
     bus->mmconfig = (struct way){{&mmconfig_ops}, bus};
     bus->window = (struct way){{&window_ops}, bus};

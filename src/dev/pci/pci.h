@@ -99,13 +99,8 @@ void pci_function_fields(struct pci_function *fn, struct state *s);
 
 struct pci_bus;
 
-struct pci_bus_config {
-    gpa_t window; /* where memory BARs lie */
-    uint64_t window_len;
-};
-
-/* A bus with its host bridge in slot 0. */
-int pci_bus_new(const struct pci_bus_config *config, struct pci_bus **ret_bus, struct err *err);
+/* A bus with its host bridge in slot 0; memory BARs lie from `window` on. */
+int pci_bus_new(gpa_t window, struct pci_bus **ret_bus, struct err *err);
 /* Frees what is on it. */
 void pci_bus_free(struct pci_bus *bus);
 

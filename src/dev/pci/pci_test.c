@@ -90,10 +90,9 @@ static struct toy *toy_new(gpa_t bar)
 
 static void rig_init(struct rig *g)
 {
-    static const struct pci_bus_config config = {.window = {WINDOW}, .window_len = 1 << 20};
     struct err err = {0};
 
-    CHECK_OK(pci_bus_new(&config, &g->bus, &err), &err);
+    CHECK_OK(pci_bus_new(GPA(WINDOW), &g->bus, &err), &err);
     g->toy = toy_new(GPA(WINDOW));
     CHECK_INT(pci_bus_free_slot(g->bus), 1);
     pci_bus_add(g->bus, 1, &g->toy->base);
