@@ -98,6 +98,22 @@ TEST(lockstep, devices_are_asked_once_and_not_compared)
     finish(&vm);
 }
 
+TEST(lockstep, a_split_lock_that_reaches_a_device_is_let_go)
+{
+    const uint64_t la = 0x10000000;
+    struct soft_vm vm;
+
+    /* mov ecx, 3; l: lock add dword [rdi], 1; dec ecx; jnz l; hlt */
+    START_LOCKSTEP(&vm, 0xb9, 3, 0, 0, 0, 0xf0, 0x83, 0x07, 1, 0xff, 0xc9, 0x75, 0xf8, 0xf4);
+    (void)soft_vm_map(&vm, la, DATA, PTE_RW);
+    (void)soft_vm_map(&vm, la + 0x1000, DEVICE, PTE_RW);
+    vm.v->gpr[GPR_RDI] = la + 0xffe;
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(vm.v->gpr[GPR_RCX], 0);
+    CHECK_INT(soft_vm_peek(&vm, DATA + 0xff8) >> 48, 3);
+    finish(&vm);
+}
+
 TEST(lockstep, exceptions_are_compared_and_raised)
 {
     struct soft_vm vm;

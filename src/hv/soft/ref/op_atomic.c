@@ -17,51 +17,79 @@
 
 struct atomic_access {
     uint64_t la;
-    gpa_t code_gpa; /* to be reported after the store */
-    unsigned size;
+    unsigned size, head; /* bytes of it in its first page */
+    uint8_t *host[2];    /* of its parts, NULL for device memory */
+    gpa_t code_gpa[2];   /* of the parts, to be reported after the store */
     bool is_copy, is_locked;
     uint8_t copy[16] __attribute__((aligned(16)));
 };
 
 static atomic_flag g_split_lock = ATOMIC_FLAG_INIT; /* held for one split operation */
 
-static bool is_split(uint64_t la, unsigned size)
+/* Nothing that may leave the instruction (an exception, a store that the cache wants to know of)
+ * happens with the lock held: a vCPU that left with it would stop all others. */
+static void split_begin(struct vcpu *v, struct atomic_access *a)
 {
-    return (la & 0xfff) + size > 4096;
+    mmu_check_write(v, a->la, a->size);
+    a->host[0] = mmu_ptr_atomic(v, a->la, a->head, &a->code_gpa[0]);
+    a->host[1] = mmu_ptr_atomic(v, a->la + a->head, a->size - a->head, &a->code_gpa[1]);
+    a->is_locked = a->host[0] && a->host[1];
+    if (!a->is_locked) {
+        return;
+    }
+    while (atomic_flag_test_and_set_explicit(&g_split_lock, memory_order_acquire)) {
+        (void)sched_yield();
+    }
+    memcpy(a->copy, a->host[0], a->head);
+    memcpy(a->copy + a->head, a->host[1], a->size - a->head);
+}
+
+static void split_end(struct vcpu *v, const struct atomic_access *a)
+{
+    memcpy(a->host[0], a->copy, a->head);
+    memcpy(a->host[1], a->copy + a->head, a->size - a->head);
+    atomic_flag_clear_explicit(&g_split_lock, memory_order_release);
+    mmu_atomic_done(v, a->code_gpa[0], a->head);
+    mmu_atomic_done(v, a->code_gpa[1], a->size - a->head);
 }
 
 /* The operand itself or a copy of it.  Raises before any effect. */
 static void *atomic_begin(struct vcpu *v, const struct op *op, uint64_t la, unsigned size,
                           struct atomic_access *a)
 {
-    void *p;
+    unsigned in_page = 4096 - (unsigned)(la & 0xfff);
 
     op_check_canonical(v, op, la, size);
     a->la = la;
     a->size = size;
-    p = mmu_ptr_atomic(v, la, size, &a->code_gpa);
-    a->is_copy = !p;
-    a->is_locked = !p && is_split(la, size);
-    if (p) {
-        return p;
+    a->head = size < in_page ? size : in_page;
+    a->is_locked = false;
+    if (a->head < size) {
+        split_begin(v, a);
+    } else {
+        void *p = mmu_ptr_atomic(v, la, size, &a->code_gpa[0]);
+
+        a->is_copy = false;
+        if (p) {
+            return p;
+        }
     }
-    mmu_check_read(v, la, size);
-    while (a->is_locked && atomic_flag_test_and_set_explicit(&g_split_lock, memory_order_acquire)) {
-        (void)sched_yield();
+    a->is_copy = true;
+    if (!a->is_locked) {
+        mmu_check_read(v, la, size);
+        mmu_read(v, la, a->copy, size);
     }
-    mmu_read(v, la, a->copy, size);
     return a->copy;
 }
 
 static const struct op *atomic_end(struct vcpu *v, const struct op *op, struct atomic_access *a)
 {
-    if (a->is_copy) {
+    if (a->is_locked) {
+        split_end(v, a);
+    } else if (a->is_copy) {
         mmu_write(v, a->la, a->copy, a->size);
-        if (a->is_locked) {
-            atomic_flag_clear_explicit(&g_split_lock, memory_order_release);
-        }
     } else {
-        mmu_atomic_done(v, a->code_gpa, a->size);
+        mmu_atomic_done(v, a->code_gpa[0], a->size);
     }
     return op_after_write(v, op);
 }
