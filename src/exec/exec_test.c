@@ -309,6 +309,25 @@ TEST(signals, become_bytes_and_are_given_back)
     (void)signal(SIGHUP, SIG_DFL);
 }
 
+TEST(signals, that_the_caller_blocks_wait_for_the_command)
+{
+    struct exec_signals signals;
+    sigset_t set;
+    sigset_t old;
+    uint8_t byte = 0;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGTERM);
+    CHECK_INT(pthread_sigmask(SIG_BLOCK, &set, &old), 0);
+    CHECK_INT(pthread_kill(pthread_self(), SIGTERM), 0);
+    CHECK_INT(exec_signals_open(&signals), 0);
+    CHECK_INT(read(signals.fd, &byte, 1), 1);
+    CHECK_INT(byte, SIGTERM);
+    exec_signals_close(&signals);
+    CHECK_INT(pthread_sigmask(SIG_SETMASK, &old, &set), 0);
+    CHECK(sigismember(&set, SIGTERM));
+}
+
 TEST(start, carries_everything)
 {
     static const char *const argv[] = {"a", "", "\xff", NULL};

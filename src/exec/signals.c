@@ -27,6 +27,18 @@ static void on_signal(int sig)
 static const int g_list[EXEC_SIGNAL_COUNT] = {SIGINT,  SIGTERM, SIGHUP,   SIGQUIT,
                                               SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT};
 
+/* What the caller had blocked comes now, and is blocked again behind the command. */
+static void unblock(struct exec_signals *signals)
+{
+    sigset_t set;
+
+    (void)sigemptyset(&set);
+    for (size_t i = 0; i < EXEC_SIGNAL_COUNT; i++) {
+        (void)sigaddset(&set, g_list[i]);
+    }
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, &signals->old_mask);
+}
+
 int exec_signals_open(struct exec_signals *signals)
 {
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
@@ -50,6 +62,7 @@ int exec_signals_open(struct exec_signals *signals)
                                   old->sa_handler != SIG_IGN &&
                                   sigaction(g_list[i], &action, NULL) == 0;
     }
+    unblock(signals);
     return 0;
 }
 
@@ -58,6 +71,7 @@ void exec_signals_close(struct exec_signals *signals)
     if (signals->fd < 0) {
         return;
     }
+    (void)pthread_sigmask(SIG_SETMASK, &signals->old_mask, NULL);
     for (size_t i = 0; i < EXEC_SIGNAL_COUNT; i++) {
         if (signals->is_replaced[i]) {
             (void)sigaction(g_list[i], &signals->old[i], NULL);

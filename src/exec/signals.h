@@ -15,9 +15,12 @@ struct exec_signals {
     int write_fd;
     struct sigaction old[EXEC_SIGNAL_COUNT];
     bool is_replaced[EXEC_SIGNAL_COUNT];
+    sigset_t old_mask;
 };
 
 /* INT, TERM, HUP, QUIT, USR1, USR2, WINCH, CONT, except those that are ignored, as under nohup.
- * -EBUSY if another command of this process has them. */
+ * Until exec_signals_close() the calling thread does not block them, even if it did: none is lost
+ * between two commands of a caller that blocks them.  -EBUSY if another command of this process has
+ * them. */
 int exec_signals_open(struct exec_signals *signals);
 void exec_signals_close(struct exec_signals *signals);
