@@ -2,33 +2,24 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/auto.h"
 #include "base/bits.h"
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "cli/args.h"
 #include "cli/cmd.h"
-#include "cli/process.h"
 #include "cli/process_args.h"
-#include "cli/progress.h"
+#include "cli/run_vm.h"
 #include "vmm/vm.h"
 
 #define DEFAULT_MEM_BYTES (512 * MIB)
-/* How much of the console is shown when the guest dies. */
-#define TAIL_SHOWN 4096
 
 struct run_args {
     struct process_args process; /* first: the shared setters */
@@ -242,152 +233,27 @@ static const struct arg_option g_options[] = {
     {"help", 'h', NULL, "show this", set_help},
 };
 
-/* The command as one line for people. */
-static void command_text(char **argv, char *out, size_t size)
-{
-    size_t at = 0;
-
-    out[0] = 0;
-    for (; *argv && at < size - 1; argv++) {
-        int len = snprintf(out + at, size - at, "%s%s", at ? " " : "", *argv);
-
-        at += len > 0 ? (size_t)len : 0;
-    }
-}
-
-/* What cuts a run short: the machine's end, the timeout, and, while the guest boots, signals. */
-struct cancel {
-    sigset_t blocked;
-    int signals; /* signalfd */
-    int timer;   /* timerfd, -1: no timeout */
-    int all;     /* epoll over the end of the machine and the timer: readable when either is */
-};
-
-static int cancel_init(struct cancel *c, int64_t timeout_ns, struct err *err)
-{
-    static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
-    *c = (struct cancel){.signals = -1, .timer = -1, .all = -1};
-    (void)sigemptyset(&c->blocked);
-    for (size_t i = 0; i < ARRAY_LEN(caught); i++) {
-        (void)sigaddset(&c->blocked, caught[i]);
-    }
-    /* Threads that are started from here on inherit the mask: signals come to the descriptor only.
-     */
-    if (pthread_sigmask(SIG_BLOCK, &c->blocked, NULL) != 0) {
-        return err_set(err, -EINVAL, "block signals");
-    }
-    c->signals = signalfd(-1, &c->blocked, SFD_CLOEXEC | SFD_NONBLOCK);
-    c->all = epoll_create1(EPOLL_CLOEXEC);
-    if (c->signals < 0 || c->all < 0) {
-        return err_sys(err, "watch for signals");
-    }
-    if (timeout_ns > 0) {
-        struct itimerspec when = {
-            .it_value = {.tv_sec = timeout_ns / NS_PER_S, .tv_nsec = timeout_ns % NS_PER_S}};
-        struct epoll_event ev = {.events = EPOLLIN};
-
-        c->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (c->timer < 0 || timerfd_settime(c->timer, 0, &when, NULL) < 0 ||
-            epoll_ctl(c->all, EPOLL_CTL_ADD, c->timer, &ev) < 0) {
-            return err_sys(err, "set the timeout");
-        }
-    }
-    return 0;
-}
-
-static void cancel_fini(struct cancel *c)
-{
-    const int fds[] = {c->signals, c->timer, c->all};
-
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        if (fds[i] >= 0) {
-            (void)close(fds[i]);
-        }
-    }
-}
-
-static bool is_readable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-
-    return fd >= 0 && poll(&p, 1, 0) == 1;
-}
-
 /* A running `ec1 run`. */
 struct run {
+    struct run_vm vm;
     struct run_args *args;
-    char **argv;
-    struct vm *vm;
-    struct cancel cancel;
     int notify_fd; /* -d: the foreground process waits here for the id; -1: none, or it has it */
     int null_fd;   /* -d: /dev/null */
-    int out_fd;
-    int err_fd;
-    int64_t start_ns;
 };
 
-static void tell(const struct run *run, const char *what)
-{
-    if (run->args->verbose) {
-        log_put(LOG_ERROR, "%7.3f s  %s", (double)(clock_mono_ns() - run->start_ns) / 1e9, what);
-    }
-}
-
-static void tell_phases(const struct run *run)
-{
-    char text[512];
-
-    if (run->args->verbose) {
-        vm_phases_text(run->vm, text, sizeof(text));
-        log_put(LOG_ERROR, "           in the guest: %s", text);
-    }
-}
-
-static void show_console_tail(const struct run *run)
-{
-    AUTO_FREE char *tail = malloc(TAIL_SHOWN);
-
-    if (tail && !run->args->spec.show_console) {
-        vm_console_tail(run->vm, tail, TAIL_SHOWN);
-        (void)!write(STDERR_FILENO, tail, strlen(tail));
-    }
-}
-
-/* The guest ended under the command. */
-static int status_of_end(const struct run *run)
-{
-    char text[512];
-    enum machine_end end = vm_end(run->vm);
-
-    if (end != MACHINE_POWEROFF && end != MACHINE_REBOOT) {
-        show_console_tail(run);
-    }
-    vm_end_text(run->vm, text, sizeof(text));
-    log_error("%s", text);
-    return end == MACHINE_PANIC ? STATUS_PANIC : STATUS_FAILED;
-}
-
-/* A guest that dies takes the connection with it a moment before we learn of its end. */
-static bool has_ended(const struct run *run)
-{
-    struct pollfd p = {.fd = vm_end_fd(run->vm), .events = POLLIN};
-
-    return poll(&p, 1, 500) == 1;
-}
-
 /* -d: the command's output goes to files. */
-static int open_logs(struct run *run, struct err *err)
+static int open_logs(struct run_vm *vm, struct err *err)
 {
-    const struct instance_info *info = vm_info(run->vm);
+    struct run *run = vm->owner;
+    const struct instance_info *info = vm_info(vm->vm);
     char path[INSTANCE_DIR_MAX + 16];
 
     run->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     (void)snprintf(path, sizeof(path), "%s/out.log", info->dir);
-    run->out_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    vm->io.out = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     (void)snprintf(path, sizeof(path), "%s/err.log", info->dir);
-    run->err_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (run->out_fd < 0 || run->err_fd < 0 || run->null_fd < 0) {
+    vm->io.err = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (vm->io.out < 0 || vm->io.err < 0 || run->null_fd < 0) {
         return err_sys(err, "create '%s'", path);
     }
     return 0;
@@ -398,139 +264,12 @@ static void report_detached(void *arg)
 {
     struct run *run = arg;
 
-    (void)dprintf(run->notify_fd, "%s", vm_info(run->vm)->id);
+    (void)dprintf(run->notify_fd, "%s", vm_info(run->vm.vm)->id);
     (void)close(take_fd(&run->notify_fd));
     /* From here on what we have to say goes to the VM's own log. */
     (void)dup2(run->null_fd, STDIN_FILENO);
     (void)dup2(run->null_fd, STDOUT_FILENO);
-    (void)dup2(run->err_fd, STDERR_FILENO);
-}
-
-static int run_command(struct run *run)
-{
-    struct exec_result result;
-    struct err err = {0};
-    struct process_io io = {.in = run->args->detach ? -1 : STDIN_FILENO,
-                            .out = run->out_fd,
-                            .err = run->err_fd,
-                            .cancel_fd = run->cancel.all,
-                            .on_started = run->args->detach ? report_detached : NULL,
-                            .started_arg = run};
-    int r = process_run(vm_socket(run->vm), &run->args->process, run->argv, &io, &result, &err);
-
-    if (r == 0 && result.status == 0) {
-        return 0;
-    }
-    if (is_readable(run->cancel.timer)) {
-        log_error("timeout: the command did not end within %.3g s",
-                  (double)run->args->timeout_ns / 1e9);
-        return STATUS_FAILED;
-    }
-    if (r < 0 && r != -EINTR && has_ended(run)) {
-        return status_of_end(run);
-    }
-    if (r < 0) {
-        return cmd_fail(&err);
-    }
-    if (result.message[0]) {
-        log_error("%s", result.message);
-    }
-    return result.status;
-}
-
-static bool has_writable_share(const struct vm_spec *spec)
-{
-    for (unsigned i = 0; i < spec->mount_count; i++) {
-        if (!spec->mounts[i].read_only) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static int boot_and_run(struct run *run, struct err *err)
-{
-    struct epoll_event ev = {.events = EPOLLIN};
-    struct signalfd_siginfo info;
-    int status;
-    int r = vm_boot(run->vm, run->cancel.signals, err);
-
-    if (r == -ECANCELED &&
-        read(run->cancel.signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) {
-        return 128 + (int)info.ssi_signo;
-    }
-    if (r < 0) {
-        bool has_panicked = vm_end(run->vm) == MACHINE_PANIC;
-
-        show_console_tail(run);
-        (void)cmd_fail(err);
-        return has_panicked ? STATUS_PANIC : STATUS_FAILED;
-    }
-    tell(run, "the guest's init is ready");
-    tell_phases(run);
-    if (epoll_ctl(run->cancel.all, EPOLL_CTL_ADD, vm_end_fd(run->vm), &ev) < 0) {
-        return err_sys(err, "watch the machine");
-    }
-    if (run->args->detach) {
-        r = open_logs(run, err);
-        if (r < 0) {
-            return r;
-        }
-    }
-    /* From here on signals are the command's: exec_run() forwards them. */
-    (void)pthread_sigmask(SIG_UNBLOCK, &run->cancel.blocked, NULL);
-    status = run_command(run);
-    tell(run, "the command ended");
-    if (has_writable_share(&run->args->spec) && vm_end(run->vm) == MACHINE_RUNS) {
-        vm_shutdown(run->vm, 10 * NS_PER_S); /* what was written through mmap reaches the host */
-        tell(run, "the guest is down");
-    }
-    vm_note_exit(run->vm, status);
-    return status;
-}
-
-static void show_counters(const struct run *run)
-{
-    AUTO_CALL(buf_fini) struct buf text = {0};
-
-    if (run->vm && run->args->spec.count_all) {
-        vm_counters(run->vm, &text);
-        (void)!write(STDERR_FILENO, buf_str(&text), text.len);
-    }
-}
-
-/* Returns the exit status, or a negative errno with `err` filled. */
-static int run_vm(struct run *run, struct err *err)
-{
-    struct vm_spec *spec = &run->args->spec;
-    struct progress progress;
-    int r = cancel_init(&run->cancel, run->args->timeout_ns, err);
-
-    if (r == 0) {
-        progress_init(&progress);
-        spec->pull = run->args->quiet ? NULL : &progress.oci;
-        r = vm_new(spec, &run->vm, err);
-        spec->pull = NULL;
-        progress_end(&progress);
-    }
-    if (r == 0 && vm_engine_warning(run->vm)[0] && !run->args->quiet) {
-        log_warn("%s", vm_engine_warning(run->vm));
-    }
-    if (r == 0) {
-        if (run->args->verbose) {
-            const struct instance_info *info = vm_info(run->vm);
-
-            log_put(LOG_ERROR, "engine %s, kernel %s", info->engine, info->kernel);
-            log_put(LOG_ERROR, "command line: %s", vm_cmdline(run->vm));
-        }
-        tell(run, "the machine is built");
-        r = boot_and_run(run, err);
-    }
-    show_counters(run);
-    vm_free(run->vm);
-    cancel_fini(&run->cancel);
-    tell(run, "all is gone");
-    return r;
+    (void)dup2(run->vm.io.err, STDERR_FILENO);
 }
 
 /* The process in the foreground of -d: wait for the id or for the end of the other. */
@@ -611,40 +350,51 @@ static int parse(struct run_args *args, int argc, char **argv, struct err *err)
     return at;
 }
 
+/* Returns the exit status; in the foreground of -d that of the start. */
+static int run_command(struct run_args *args, char **argv)
+{
+    struct run run = {.vm = {.spec = &args->spec,
+                             .process = &args->process,
+                             .argv = argv,
+                             .io = {.in = STDIN_FILENO, .out = STDOUT_FILENO, .err = STDERR_FILENO},
+                             .failed_status = STATUS_FAILED,
+                             .timeout_ns = args->timeout_ns,
+                             .is_quiet = args->quiet,
+                             .is_verbose = args->verbose,
+                             .start_ns = clock_mono_ns(),
+                             .owner = &run},
+                      .args = args,
+                      .notify_fd = -1,
+                      .null_fd = -1};
+
+    if (args->detach) {
+        int status = detach(&run);
+
+        if (status >= 0) {
+            return status;
+        }
+        run.vm.io.in = -1;
+        run.vm.io.on_started = report_detached;
+        run.vm.io.started_arg = &run;
+        run.vm.before = open_logs;
+    }
+    return run_vm(&run.vm);
+}
+
 int cmd_run(int argc, char **argv)
 {
     struct run_args args = {.spec = {.vcpu_count = 1, .mem_bytes = DEFAULT_MEM_BYTES}};
-    struct run run = {.args = &args,
-                      .notify_fd = -1,
-                      .null_fd = -1,
-                      .out_fd = STDOUT_FILENO,
-                      .err_fd = STDERR_FILENO,
-                      .start_ns = clock_mono_ns()};
     struct err err = {0};
-    char text[256];
-    AUTO_FREE char *cwd = NULL;
     int at = parse(&args, argc, argv, &err);
-    int status = -1;
+    int status = 0;
 
     if (at < 0) {
         status = cmd_fail(&err);
     } else if (args.help) {
         cmd_usage(argv[0]);
         args_print(g_options, ARRAY_LEN(g_options));
-        status = 0;
-    } else if (args.detach) {
-        status = detach(&run);
-    }
-    if (status < 0) {
-        run.argv = argv + at;
-        command_text(run.argv, text, sizeof(text));
-        args.spec.command_text = text;
-        cwd = args.process.cwd ? strdup(args.process.cwd) : getcwd(NULL, 0);
-        args.spec.workdir = cwd;
-        status = run_vm(&run, &err);
-        if (status < 0) {
-            status = cmd_fail(&err);
-        }
+    } else {
+        status = run_command(&args, argv + at);
     }
     args_fini(&args);
     return status;
