@@ -32,10 +32,16 @@ static int set_value(void *owner, const char *text, struct err *err)
     return 0;
 }
 
+static int set_optional(void *owner, const char *text, struct err *err)
+{
+    return set_value(owner, text ? text : "none", err);
+}
+
 static const struct arg_option g_options[] = {
     {"flag", 'f', NULL, "a flag", set_flag},
     {"other", 0, NULL, "another", set_flag},
     {"value", 'v', "X", "a value", set_value},
+    {"maybe", 'm', "[X]", "a value or none", set_optional},
 };
 
 static int parse(struct seen *seen, struct err *err, char **argv)
@@ -61,6 +67,8 @@ TEST(cli, options_in_all_forms)
         {{"x", "-v3", "-f"}, "3,F,", 3},
         {{"x", "--other", "-"}, "F,", 2},
         {{"x", "--value="}, ",", 2},
+        {{"x", "--maybe", "1"}, "none,", 2},
+        {{"x", "--maybe=1", "-fm", "2"}, "1,F,none,", 3},
         {{"x"}, "", 1},
     };
 
@@ -104,5 +112,39 @@ TEST(cli, bad_options_are_named)
         }
         CHECK(parse(&seen, &err, argv) < 0);
         CHECK_HAS(err.text, table[i].say);
+    }
+}
+
+TEST(cli, options_as_go_writes_them)
+{
+    static const struct {
+        const char *argv[6];
+        const char *seen; /* or what is said */
+        int rest;
+    } table[] = {
+        {{"x", "-flag", "-value", "1", "cmd", "-flag"}, "F,1,", 4},
+        {{"x", "--value=a=b", "-value=", "--", "-flag"}, "a=b,,", 4},
+        {{"x", "-maybe", "-maybe=1", "-"}, "none,1,", 3},
+        {{"x", "-f"}, "unknown option '-f'; see -help", -EINVAL},
+        {{"x", "--nope=1"}, "unknown option '--nope=1'; see --help", -EINVAL},
+        {{"x", "-flag=1"}, "option '-flag': takes no value", -EINVAL},
+        {{"x", "-value"}, "option '-value': needs a value", -EINVAL},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        struct seen seen = {0};
+        struct err err = {0};
+        char *argv[6];
+        int argc = 0;
+
+        for (; argc < 6 && table[i].argv[argc]; argc++) {
+            argv[argc] = strdup(table[i].argv[argc]);
+        }
+        CHECK_INT(args_parse_go(g_options, ARRAY_LEN(g_options), argc, argv, &seen, &err),
+                  table[i].rest);
+        CHECK_STR(table[i].rest < 0 ? err.text : seen.text, table[i].seen);
+        while (argc > 0) {
+            free(argv[--argc]);
+        }
     }
 }
