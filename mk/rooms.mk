@@ -18,10 +18,10 @@ convert = $(if $(filter $(CONVERT_ROOMS),$(word 2,$(subst /, ,$(1)))),-Wconversi
 -include $(sort $(shell find src -name room.mk))
 room_flags = $(ROOM_CFLAGS_$(subst /,-,$(patsubst src/%/,%,$(dir $(1)))))
 
-all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker
+all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker $(O)/vimto
 
 # The same program; its name says what it is to be.
-$(O)/firecracker: $(O)/ec1
+$(O)/firecracker $(O)/vimto: $(O)/ec1
 	@ln -sf ec1 $@
 
 $(O)/ec1: $(O)/obj/$(MAIN_SRC:.c=.o) $(O)/libec1.a

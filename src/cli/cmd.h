@@ -9,16 +9,17 @@
 /* The guest kernel panicked. */
 #define STATUS_PANIC 255
 
-#define CMD_LIST(X)                                                                         \
-    X(run, "[flags] [--] COMMAND...", "boot a VM, run COMMAND in it, exit with its status") \
-    X(exec, "[flags] VM [--] COMMAND...", "run COMMAND in a running VM")                    \
-    X(ps, "[-a] [--json]", "list running VMs")                                              \
-    X(logs, "[--boot] [-f] VM", "show the output of a detached VM, or its console")         \
-    X(stop, "[--timeout T] VM...", "end a VM in order")                                     \
-    X(kill, "VM...", "end a VM at once")                                                    \
-    X(rm, "[-f] VM...", "forget a VM that ended")                                           \
-    X(pull, "IMAGE", "fetch an image of a kernel, print its folder")                        \
-    X(api, "[options]", "a microVM with a REST interface: what `firecracker` is")           \
+#define CMD_LIST(X)                                                                           \
+    X(run, "[flags] [--] COMMAND...", "boot a VM, run COMMAND in it, exit with its status")   \
+    X(exec, "[flags] VM [--] COMMAND...", "run COMMAND in a running VM")                      \
+    X(ps, "[-a] [--json]", "list running VMs")                                                \
+    X(logs, "[--boot] [-f] VM", "show the output of a detached VM, or its console")           \
+    X(stop, "[--timeout T] VM...", "end a VM in order")                                       \
+    X(kill, "VM...", "end a VM at once")                                                      \
+    X(rm, "[-f] VM...", "forget a VM that ended")                                             \
+    X(vimto, "[flags] exec [--] COMMAND...", "run tests on a chosen kernel: what `vimto` is") \
+    X(pull, "IMAGE", "fetch an image of a kernel, print its folder")                          \
+    X(api, "[options]", "a microVM with a REST interface: what `firecracker` is")             \
     X(doctor, "[--json]", "what this host can do, and how to mend what it cannot")
 
 #define X(name, usage, help) int cmd_##name(int argc, char **argv);
