@@ -1,15 +1,11 @@
 /* job.c — one command that a client runs.
  *
- * Theory of operation.  Output: a readable pipe is read into one chunk, which becomes one message
- * of the call; while the call's queue is full the pipe is not watched, so the command blocks when
- * the client is slow.  Input: messages go straight to the pipe; what it does not take waits in
- * `input`, and the client gets its credit back only for what the pipe took.
- *
- * The end.  When the process is reaped, its pipes still hold what it wrote last: FIONREAD tells how
- * much, and that must be read however long the client takes.  Usually the pipes are at their end
- * right then.  If not, a grandchild holds them: it gets a short grace, then the exit status goes
- * out and the rest is read and dropped, so that the grandchild is not killed by SIGPIPE.  A
- * terminal has no such count, but reading it ends with EIO as soon as its last user is gone.
+ * Theory of operation.  The streams are flows (flow.h).  The end: when the process is reaped, its
+ * pipes still hold what it wrote last: FIONREAD tells how much, and that must be read however long
+ * the client takes.  Usually the pipes are at their end right then.  If not, a grandchild holds
+ * them: it gets a short grace, then the exit status goes out and the rest is read and dropped, so
+ * that the grandchild is not killed by SIGPIPE.  A terminal has no such count, but reading it ends
+ * with EIO as soon as its last user is gone.
  *
  * A client that vanishes takes its command with it: SIGHUP to the process group, SIGKILL later.
  */
@@ -27,19 +23,11 @@
 #include "base/clock.h"
 #include "guest/init/launch.h"
 #include "guest/init/pty.h"
-#include "proto/byte_queue.h"
 #include "proto/exec.pb-c.h"
 #include "proto/exec_msg.h"
 
 #define GRACE_NS     (100 * NS_PER_MS) /* for grandchildren that hold the output */
 #define KILL_WAIT_NS (2 * NS_PER_S)    /* from SIGHUP to SIGKILL */
-
-struct output {
-    struct watch watch;
-    struct job *job;
-    unsigned field;   /* EXEC_FIELD_* */
-    size_t must_read; /* bytes that the process itself left in the pipe */
-};
 
 struct job {
     struct list link;
@@ -50,14 +38,9 @@ struct job {
     bool is_started;
     bool tty;
 
-    struct watch in;
-    struct byte_queue input;
-    size_t input_credit;
-    bool input_ends;
-    uint8_t input_last; /* tty: the last byte written */
-
-    struct output out;
-    struct output err;
+    struct inflow in;
+    struct outflow out;
+    struct outflow err;
     bool has_exited;
     bool is_finished; /* the exit status was sent */
     int wait_status;
@@ -114,11 +97,6 @@ static void drop_leftover(struct jobs *jobs, struct watch *watch)
 
 /* ---- answers ---- */
 
-static void touched(struct job *job)
-{
-    job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), true);
-}
-
 static void send_response(struct job *job, const Ec1__V1__ExecResponse *response, bool is_urgent)
 {
     size_t size = ec1__v1__exec_response__get_packed_size(response);
@@ -128,7 +106,7 @@ static void send_response(struct job *job, const Ec1__V1__ExecResponse *response
         grpc_call_send(job->call, bytes, ec1__v1__exec_response__pack(response, bytes)) < 0) {
         grpc_call_finish(job->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
     }
-    job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), is_urgent);
+    flow_touched(&job->jobs->host, job->call, is_urgent);
 }
 
 static void send_failure(struct job *job, enum spawn_fault fault, const struct err *err)
@@ -183,10 +161,9 @@ static void free_job(struct job *job)
 {
     ticker_cancel(&job->grace);
     ticker_cancel(&job->killer);
-    watch_drop(&job->in);
+    inflow_fini(&job->in);
     drop_leftover(job->jobs, &job->out.watch);
     drop_leftover(job->jobs, &job->err.watch);
-    byte_queue_fini(&job->input);
     list_remove(&job->link);
     free(job);
 }
@@ -205,7 +182,7 @@ static void finish(struct job *job)
     }
     job->is_finished = true;
     ticker_cancel(&job->grace);
-    watch_drop(&job->in);
+    watch_drop(&job->in.watch);
     drop_leftover(job->jobs, &job->out.watch);
     drop_leftover(job->jobs, &job->err.watch);
     send_exit(job);
@@ -223,7 +200,7 @@ static void check_end(struct job *job)
     }
 }
 
-static bool is_owed(const struct output *output)
+static bool is_owed(const struct outflow *output)
 {
     return output->watch.fd >= 0 && (output->must_read > 0 || !output->watch.events);
 }
@@ -246,7 +223,7 @@ static void on_kill(struct ticker *ticker)
     (void)kill(-job->group, SIGKILL);
 }
 
-static void note_left(struct output *output)
+static void note_left(struct outflow *output)
 {
     int left = 0;
 
@@ -277,143 +254,40 @@ bool jobs_reaped(struct jobs *jobs, pid_t pid, int wait_status)
     return false;
 }
 
-/* ---- output ---- */
+/* ---- streams ---- */
 
-static void pause_or_go_on(struct output *output)
+static void on_output_end(struct outflow *out, int code)
 {
-    bool is_full = grpc_call_queued(output->job->call) >= GRPC_QUEUE_LOW;
-
-    (void)watch_want(&output->watch, is_full ? 0 : EPOLLIN);
-}
-
-static void on_output(struct watch *watch, uint32_t events)
-{
-    static uint8_t chunk[EXEC_CHUNK];
-    struct output *output = container_of(watch, struct output, watch);
-    struct job *job = output->job;
-    uint8_t head[EXEC_DATA_HEAD_MAX];
-    ssize_t got = read(watch->fd, chunk, sizeof(chunk));
-
-    (void)events;
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return;
-    }
-    if (got <= 0) { /* a terminal ends with EIO */
-        watch_drop(watch);
-        check_end(job);
-        return;
-    }
-    output->must_read -= output->must_read < (size_t)got ? output->must_read : (size_t)got;
-    if (grpc_call_send2(job->call, head, exec_msg_data_head(head, output->field, (uint32_t)got),
-                        chunk, (size_t)got) < 0) {
-        grpc_call_cancel(job->call);
-    }
-    touched(job);
-    pause_or_go_on(output);
+    (void)code; /* a terminal ends with EIO */
+    check_end(out->owner);
 }
 
 static void on_drained(struct grpc_call *call)
 {
     struct job *job = grpc_call_user(call);
 
-    pause_or_go_on(&job->out);
-    pause_or_go_on(&job->err);
+    outflow_go_on(&job->out);
+    outflow_go_on(&job->err);
 }
 
-/* ---- input ---- */
-
-static void return_credit(struct job *job, size_t written)
+static void end_input(struct inflow *in)
 {
-    size_t credit = job->input_credit;
+    struct job *job = container_of(in, struct job, in);
 
-    if (byte_queue_len(&job->input) > 0 && written < credit) {
-        credit = written;
-    }
-    job->input_credit -= credit;
-    if (job->call && credit) {
-        grpc_call_credit(job->call, credit);
-        /* Bulk must not wait for its window; anything else can. */
-        job->jobs->touched(job->jobs->owner, grpc_call_conn(job->call), credit > EXEC_CHUNK / 4);
-    }
-}
-
-static void end_input(struct job *job)
-{
     if (job->tty) {
-        pty_put_eof(job->in.fd, job->input_last);
-        job->input_ends = false; /* once */
-        (void)watch_want(&job->in, 0);
+        pty_put_eof(in->watch.fd, in->last);
+        in->ends = false; /* once */
+        (void)watch_want(&in->watch, 0);
     } else {
-        watch_drop(&job->in);
+        watch_drop(&in->watch);
     }
-}
-
-/* Nobody reads: take everything, so that the client does not stall. */
-static void lose_input(struct job *job)
-{
-    watch_drop(&job->in);
-    byte_queue_fini(&job->input);
-    return_credit(job, 0);
-}
-
-static void push_input(struct job *job)
-{
-    while (job->in.fd >= 0 && byte_queue_len(&job->input)) {
-        const uint8_t *data = byte_queue_data(&job->input);
-        ssize_t put = write(job->in.fd, data, byte_queue_len(&job->input));
-
-        if (put < 0 && errno == EINTR) {
-            continue;
-        }
-        if (put < 0 && errno == EAGAIN) {
-            (void)watch_want(&job->in, EPOLLOUT);
-            return;
-        }
-        if (put < 0) {
-            lose_input(job);
-            return;
-        }
-        job->input_last = data[put - 1];
-        byte_queue_take(&job->input, (size_t)put);
-        return_credit(job, (size_t)put);
-    }
-    if (job->in.fd >= 0) {
-        (void)watch_want(&job->in, 0);
-        if (job->input_ends) {
-            end_input(job);
-        }
-    }
-}
-
-static void on_input_room(struct watch *watch, uint32_t events)
-{
-    (void)events;
-    push_input(container_of(watch, struct job, in));
 }
 
 static void take_input(struct job *job, const uint8_t *data, size_t len, size_t credit)
 {
-    job->input_credit += credit;
-    if (job->in.fd < 0 || job->input_ends) {
-        lose_input(job);
-        return;
-    }
-    if (byte_queue_put(&job->input, data, len) < 0) {
+    if (inflow_put(&job->in, data, len, credit) < 0) {
         grpc_call_finish(job->call, GRPC_RESOURCE_EXHAUSTED, "out of memory");
-        touched(job);
-        return;
-    }
-    if (!job->in.events) {
-        push_input(job);
-    }
-    return_credit(job, 0);
-}
-
-static void take_eof(struct job *job)
-{
-    job->input_ends = true;
-    if (job->in.fd >= 0 && !job->in.events) {
-        push_input(job);
+        flow_touched(&job->jobs->host, job->call, true);
     }
 }
 
@@ -427,8 +301,8 @@ static void send_signal(struct job *job, uint32_t sig)
         return;
     }
     /* What a terminal would signal is its foreground group. */
-    if (job->tty && job->in.fd >= 0) {
-        group = pty_foreground(job->in.fd);
+    if (job->tty && job->in.watch.fd >= 0) {
+        group = pty_foreground(job->in.watch.fd);
     }
     if (group <= 0 || kill(-group, (int)sig) < 0) {
         (void)kill(-job->group, (int)sig);
@@ -443,7 +317,7 @@ static void take_request(struct job *job, const uint8_t *data, size_t len)
 
     if (!request) {
         grpc_call_finish(job->call, GRPC_INVALID_ARGUMENT, "this is not an ExecRequest");
-        touched(job);
+        flow_touched(&job->jobs->host, job->call, true);
         return;
     }
     if (request->what_case == EC1__V1__EXEC_REQUEST__WHAT_START && !job->is_started) {
@@ -451,15 +325,15 @@ static void take_request(struct job *job, const uint8_t *data, size_t len)
     } else if (!job->is_started || request->what_case == EC1__V1__EXEC_REQUEST__WHAT_START) {
         grpc_call_finish(job->call, GRPC_INVALID_ARGUMENT,
                          "the first request, and no other, must carry `start`");
-        touched(job);
+        flow_touched(&job->jobs->host, job->call, true);
     } else if (request->what_case == EC1__V1__EXEC_REQUEST__WHAT_STDIN) {
         take_input(job, request->stdin.data, request->stdin.len, 0);
     } else if (request->what_case == EC1__V1__EXEC_REQUEST__WHAT_STDIN_EOF) {
-        take_eof(job);
+        inflow_end(&job->in);
     } else if (request->what_case == EC1__V1__EXEC_REQUEST__WHAT_SIGNAL) {
         send_signal(job, request->signal);
     } else if (request->what_case == EC1__V1__EXEC_REQUEST__WHAT_WINDOW && job->tty) {
-        pty_resize(job->in.fd, request->window->rows, request->window->cols);
+        pty_resize(job->in.watch.fd, request->window->rows, request->window->cols);
     }
     ec1__v1__exec_request__free_unpacked(request, NULL);
 }
@@ -476,10 +350,8 @@ static void on_message(struct grpc_call *call, const uint8_t *data, size_t len, 
         take_input(job, bytes, count, credit);
         return;
     }
-    /* Whatever else it is, it is dealt with now. */
-    job->input_credit += credit;
     take_request(job, data, len);
-    return_credit(job, credit);
+    inflow_credit(&job->in, credit); /* whatever else it was, it has been dealt with */
 }
 
 static void on_ended(struct grpc_call *call)
@@ -488,9 +360,9 @@ static void on_ended(struct grpc_call *call)
 
     if (!job->is_started) {
         grpc_call_finish(call, GRPC_INVALID_ARGUMENT, "the call ended without a request");
-        touched(job);
+        flow_touched(&job->jobs->host, job->call, true);
     } else {
-        take_eof(job);
+        inflow_end(&job->in);
     }
 }
 
@@ -501,8 +373,9 @@ static void on_closed(struct grpc_call *call, unsigned status, const char *messa
     (void)status;
     (void)message;
     job->call = NULL;
+    job->in.call = NULL;
     ticker_cancel(&job->grace);
-    watch_drop(&job->in);
+    watch_drop(&job->in.watch);
     watch_drop(&job->out.watch);
     watch_drop(&job->err.watch);
     if (job->pid) {
@@ -517,7 +390,6 @@ static void on_closed(struct grpc_call *call, unsigned status, const char *messa
 
 static void start(struct job *job, const Ec1__V1__ExecStart *request)
 {
-    struct reactor *reactor = job->jobs->reactor;
     enum spawn_fault fault = SPAWN_INTERNAL;
     struct launched launched;
     struct err err = {0};
@@ -530,11 +402,9 @@ static void start(struct job *job, const Ec1__V1__ExecStart *request)
     }
     job->pid = launched.pid;
     job->group = launched.pid;
-    watch_init(&job->in, reactor, launched.in, on_input_room);
-    watch_init(&job->out.watch, reactor, launched.out, on_output);
-    watch_init(&job->err.watch, reactor, launched.err, on_output);
-    (void)watch_want(&job->out.watch, EPOLLIN);
-    (void)watch_want(&job->err.watch, EPOLLIN);
+    inflow_open(&job->in, launched.in);
+    outflow_open(&job->out, launched.out);
+    outflow_open(&job->err, launched.err);
     send_started(job);
 }
 
@@ -554,13 +424,13 @@ void job_accept(struct jobs *jobs, struct grpc_call *call)
     }
     job->jobs = jobs;
     job->call = call;
-    job->out.job = job;
-    job->out.field = EXEC_FIELD_STDOUT;
-    job->err.job = job;
-    job->err.field = EXEC_FIELD_STDERR;
-    watch_init(&job->in, jobs->reactor, -1, on_input_room);
-    watch_init(&job->out.watch, jobs->reactor, -1, on_output);
-    watch_init(&job->err.watch, jobs->reactor, -1, on_output);
+    inflow_init(&job->in, jobs->reactor, &jobs->host, call, end_input);
+    outflow_init(&job->out, jobs->reactor, &jobs->host, call, EXEC_FIELD_STDOUT);
+    outflow_init(&job->err, jobs->reactor, &jobs->host, call, EXEC_FIELD_STDERR);
+    job->out.owner = job;
+    job->err.owner = job;
+    job->out.ended = on_output_end;
+    job->err.ended = on_output_end;
     ticker_init(&job->grace, jobs->reactor, on_grace);
     ticker_init(&job->killer, jobs->reactor, on_kill);
     list_append(&jobs->running, &job->link);

@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "base/list.h"
+#include "guest/init/flow.h"
 #include "guest/init/reactor.h"
 #include "proto/grpc.h"
 
@@ -17,9 +18,7 @@ struct jobs {
     struct list leftovers; /* outputs that outlived their job */
     bool holds_exits; /* somebody in the guest ends the machine: that is the outcome, and not how
                          commands died of it */
-    /* Frames were queued for this connection; `is_urgent`: they must not wait for others. */
-    void (*touched)(void *owner, struct grpc_conn *conn, bool is_urgent);
-    void *owner;
+    struct flow_host host;
 };
 
 void jobs_init(struct jobs *jobs, struct reactor *reactor);

@@ -140,6 +140,8 @@ static void accept_call(void *owner, struct grpc_call *call, const char *path)
 
     if (strcmp(path, EXEC_PATH_EXEC) == 0) {
         job_accept(&peer->server->jobs, call);
+    } else if (strcmp(path, EXEC_PATH_CONNECT) == 0) {
+        tunnel_accept(&peer->server->tunnels, call);
     } else if (strcmp(path, EXEC_PATH_INFO) == 0) {
         grpc_call_bind(call, &info, peer);
     } else if (strcmp(path, EXEC_PATH_SHUTDOWN) == 0) {
@@ -264,8 +266,8 @@ int server_init(struct server *server, struct reactor *reactor, int listen_fd,
     list_init(&server->peers);
     jobs_init(&server->jobs, reactor);
     ticker_init(&server->lazy, reactor, on_lazy);
-    server->jobs.touched = touched;
-    server->jobs.owner = server;
+    server->jobs.host = (struct flow_host){.touched = touched, .owner = server};
+    server->tunnels = (struct tunnels){.reactor = reactor, .host = server->jobs.host};
     watch_init(&server->children, reactor, fd, on_children);
     watch_init(&server->listener, reactor, listen_fd, on_listener);
     r = watch_want(&server->children, EPOLLIN);

@@ -4,10 +4,12 @@
 #include "guest/init/job.h"
 #include "guest/init/reactor.h"
 #include "guest/init/report.h"
+#include "guest/init/tunnel.h"
 
 struct server {
     struct reactor *reactor;
     struct jobs jobs;
+    struct tunnels tunnels;
     struct watch listener;
     struct watch children; /* signalfd of SIGCHLD */
     struct list peers;

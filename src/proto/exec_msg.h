@@ -1,8 +1,9 @@
 /* exec_msg.h — names of the exec protocol, and a short way for its bulk data.
  *
  * exec.proto is the protocol.  ExecRequest.stdin and ExecResponse.stdout and .stderr carry nearly
- * all bytes; they are put together and taken apart here without a copy.  Everything else, and any
- * message that a foreign peer encodes differently, goes through the generated code.
+ * all bytes, and the data of Connect; they are put together and taken apart here without a copy.
+ * Everything else, and any message that a foreign peer encodes differently, goes through the
+ * generated code.
  */
 #pragma once
 
@@ -13,6 +14,7 @@
 #define EXEC_VERSION "0.1.0"
 
 #define EXEC_PATH_EXEC     "/ec1.v1.Init/Exec"
+#define EXEC_PATH_CONNECT  "/ec1.v1.Init/Connect"
 #define EXEC_PATH_INFO     "/ec1.v1.Init/Info"
 #define EXEC_PATH_SHUTDOWN "/ec1.v1.Init/Shutdown"
 
@@ -35,6 +37,8 @@ enum {
     EXEC_FIELD_STDIN = 2,  /* of ExecRequest */
     EXEC_FIELD_STDOUT = 1, /* of ExecResponse */
     EXEC_FIELD_STDERR = 2,
+    EXEC_FIELD_TO_PORT = 2,   /* data of ConnectRequest */
+    EXEC_FIELD_FROM_PORT = 1, /* data of ConnectResponse */
 
     EXEC_DATA_HEAD_MAX = 6,
 };

@@ -6,6 +6,7 @@ of this host, so that no VM is needed.
 
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import threading
@@ -57,6 +58,11 @@ def stub(server, pb):
                 "/ec1.v1.Init/Info",
                 request_serializer=pb.InfoRequest.SerializeToString,
                 response_deserializer=pb.InfoResponse.FromString,
+            )
+            Connect = channel.stream_stream(
+                "/ec1.v1.Init/Connect",
+                request_serializer=pb.ConnectRequest.SerializeToString,
+                response_deserializer=pb.ConnectResponse.FromString,
             )
             Nothing = channel.unary_unary("/ec1.v1.Init/Nothing")
 
@@ -211,3 +217,37 @@ def test_a_first_request_without_start_is_refused(stub, pb):
     with pytest.raises(grpc.RpcError) as error:
         list(stub.Exec(iter([pb.ExecRequest(stdin=b"x")]), timeout=10))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_port_behind_the_init(stub, pb):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        connected = threading.Event()
+
+        def requests():
+            yield pb.ConnectRequest(start=pb.ConnectStart(port=port))
+            assert connected.wait(60)
+            yield pb.ConnectRequest(data=b"request")
+
+        answers = stub.Connect(requests(), timeout=60)
+        assert next(answers).connected
+        connected.set()
+        peer, _ = server.accept()
+        with peer:
+            assert peer.recv(7, socket.MSG_WAITALL) == b"request" and peer.recv(1) == b""
+            peer.sendall(b"answer")
+        rest = list(answers)
+    assert b"".join(r.data for r in rest) == b"answer" and rest[-1].eof
+
+
+def test_a_port_that_nobody_serves_is_unavailable(stub, pb):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with pytest.raises(grpc.RpcError) as error:
+            list(stub.Connect(iter([pb.ConnectRequest(start=pb.ConnectStart(port=port))]), timeout=60))
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE and "refused" in error.value.details()
+    for bad in (pb.ConnectRequest(), pb.ConnectRequest(start=pb.ConnectStart(port=65536)), pb.ConnectRequest(data=b"x")):
+        with pytest.raises(grpc.RpcError) as error:
+            list(stub.Connect(iter([bad]), timeout=60))
+        assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
