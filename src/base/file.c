@@ -2,6 +2,9 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 int file_read_at(int fd, uint64_t offset, void *data, size_t len)
@@ -42,4 +45,12 @@ int file_write_at(int fd, uint64_t offset, const void *data, size_t len)
         len -= (size_t)done;
     }
     return 0;
+}
+
+int file_open_below(int root_fd, const char *path, int flags)
+{
+    struct open_how how = {.flags = (unsigned)flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
+    long fd = syscall(SYS_openat2, root_fd, path[0] ? path : ".", &how, sizeof(how));
+
+    return fd < 0 ? -errno : (int)fd;
 }

@@ -13,14 +13,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/file.h"
 #include "base/str.h"
 #include "image/oci/tree.h"
 
@@ -38,18 +37,10 @@ struct layer {
 
 /* --- paths below the root --- */
 
-static int open_below(int root_fd, const char *path, int flags)
-{
-    struct open_how how = {.flags = (unsigned)flags | O_CLOEXEC, .resolve = RESOLVE_IN_ROOT};
-    long fd = syscall(SYS_openat2, root_fd, path[0] ? path : ".", &how, sizeof(how));
-
-    return fd < 0 ? -errno : (int)fd;
-}
-
 /* The folder at `path`, made as far as it is not there.  As deep as a path of PATH_MAX can be. */
 static int open_folder(int root_fd, char *path) /* NOLINT(misc-no-recursion) */
 {
-    int fd = open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
+    int fd = file_open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
     char *slash = strrchr(path, '/');
     char root[] = "";
     int parent;
@@ -69,7 +60,7 @@ static int open_folder(int root_fd, char *path) /* NOLINT(misc-no-recursion) */
     }
     fd = mkdirat(parent, slash ? slash + 1 : path, 0755) < 0 && errno != EEXIST ? -errno : 0;
     (void)close(parent);
-    return fd < 0 ? fd : open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
+    return fd < 0 ? fd : file_open_below(root_fd, path, O_DIRECTORY | O_RDONLY);
 }
 
 /* "./a//b/" -> "a/b" in place; false: it has "..", or is too long. */
@@ -140,7 +131,7 @@ static void take_away(int root_fd, char *path)
     if (!str_has_prefix(name, WHITEOUT)) {
         return;
     }
-    fd = open_below(root_fd, has_folder ? path : "", O_DIRECTORY | O_RDONLY);
+    fd = file_open_below(root_fd, has_folder ? path : "", O_DIRECTORY | O_RDONLY);
     if (fd < 0) {
         return; /* nothing there to take away */
     }
@@ -232,7 +223,7 @@ static int put_hard_link(const struct layer *l, const char *target, int folder, 
         return -EINVAL;
     }
     has_folder = split(path, &base);
-    from = open_below(l->root_fd, has_folder ? path : "", O_DIRECTORY | O_RDONLY);
+    from = file_open_below(l->root_fd, has_folder ? path : "", O_DIRECTORY | O_RDONLY);
     if (from < 0) {
         return from;
     }
