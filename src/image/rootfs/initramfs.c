@@ -13,12 +13,12 @@
 #include "base/auto.h"
 #include "base/bits.h"
 #include "codec/cpio.h"
-#include "codec/decompress.h"
+#include "image/rootfs/module_scan.h"
 #include "proto/exec_msg.h"
 
 #define MODULES_DIR "ec1/modules"
 
-enum { INIT_MAX = 64 * 1024 * 1024, MODULE_MAX = 256 * 1024 * 1024, NAME_MAX_LEN = 192 };
+enum { INIT_MAX = 64 * 1024 * 1024, NAME_MAX_LEN = 192 };
 
 /* linux/module_signature.h: the signature, struct module_signature, and this text stand at the end.
  */
@@ -58,26 +58,15 @@ static void archive_name(const char *path, char name[static NAME_MAX_LEN])
 
 static int add_module(struct cpio *cpio, const char *path, struct err *err)
 {
-    AUTO_CALL(buf_fini) struct buf file = {0};
-    AUTO_CALL(buf_fini) struct buf plain = {0};
-    const struct buf *module = &file;
+    AUTO_CALL(buf_fini) struct buf module = {0};
     char name[NAME_MAX_LEN];
-    enum codec_format format;
-    int r = buf_read_file(&file, path, MODULE_MAX);
+    int r = module_read(path, &module, err);
 
     if (r < 0) {
-        return err_set(err, r, "read kernel module '%s': %s", path, strerror(-r));
-    }
-    format = codec_sniff(file.data, file.len);
-    if (format != CODEC_UNKNOWN) {
-        r = codec_decompress(format, file.data, file.len, MODULE_MAX, &plain, err);
-        if (r < 0) {
-            return err_wrap(err, r, "unpack kernel module '%s'", path);
-        }
-        module = &plain;
+        return r;
     }
     archive_name(path, name);
-    cpio_file(cpio, name, 0644, module->data, initramfs_module_size(module->data, module->len));
+    cpio_file(cpio, name, 0644, module.data, initramfs_module_size(module.data, module.len));
     return 0;
 }
 

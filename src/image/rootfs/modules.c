@@ -3,7 +3,8 @@
  * Both are text files of depmod(8) and of the kernel's own `make modules_install`:
  *     modules.dep:      kernel/fs/fuse/virtiofs.ko.xz: kernel/fs/fuse/fuse.ko.xz ...
  *     modules.builtin:  kernel/fs/fuse/virtiofs.ko
- * Paths are relative to the tree.  In names of modules '-' and '_' are the same.
+ * Paths are relative to the tree.  In names of modules '-' and '_' are the same.  Trees without the
+ * first are read themselves (module_scan.h).
  */
 #include "image/rootfs/modules.h"
 
@@ -15,6 +16,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/str.h"
+#include "image/rootfs/module_scan.h"
 
 enum { FILE_MAX = 64 * 1024 * 1024, DEPTH_MAX = 64, LIST_MAX = 1024 };
 
@@ -22,6 +24,16 @@ struct tree {
     const char *dir;
     struct buf dep;     /* modules.dep */
     struct buf builtin; /* modules.builtin */
+    bool has_builtin;   /* without it nobody knows what the kernel lacks */
+};
+
+static const struct {
+    const char *module;
+    const char *config;
+} g_features[] = {
+#define X(constant, module, config) [constant] = {module, config},
+    MODULE_FEATURES(X)
+#undef X
 };
 
 static const char *base_name(const char *path, size_t len)
@@ -29,24 +41,6 @@ static const char *base_name(const char *path, size_t len)
     const char *slash = memrchr(path, '/', len);
 
     return slash ? slash + 1 : path;
-}
-
-/* Does the file at `path` hold module `name`? */
-static bool is_module(const char *path, size_t len, const char *name)
-{
-    const char *base = base_name(path, len);
-    size_t left = len - (size_t)(base - path);
-    size_t i = 0;
-
-    for (; i < left && name[i]; i++) {
-        char a = (char)(base[i] == '-' ? '_' : base[i]);
-
-        if (a != name[i]) {
-            return false;
-        }
-    }
-    return !name[i] && left - i >= 3 && memcmp(base + i, ".ko", 3) == 0 &&
-           (left - i == 3 || base[i + 3] == '.');
 }
 
 /* Next line of a text; false at its end. */
@@ -68,7 +62,7 @@ static bool is_builtin(const struct tree *tree, const char *name)
     size_t len;
 
     while (next_line(&text, &line, &len)) {
-        if (is_module(line, len, name)) {
+        if (module_is(line, len, name)) {
             return true;
         }
     }
@@ -87,8 +81,8 @@ static const char *find_line(const struct tree *tree, const char *name, const ch
         const char *colon = memchr(line, ':', len);
         size_t head = colon ? (size_t)(colon - line) : len;
 
-        if (name ? is_module(line, head, name)
-                 : head == path_len && memcmp(line, path, head) == 0) {
+        if (name ? module_is(line, head, name)
+                 : path && head == path_len && memcmp(line, path, head) == 0) {
             *ret_path_len = head;
             *ret_line_len = len;
             return line;
@@ -173,15 +167,7 @@ static int add_module(const struct tree *tree, const char *line, size_t path_len
 static int add_feature(const struct tree *tree, enum module_feature feature, bool is_needed,
                        struct module_list *list, struct err *err)
 {
-    static const struct {
-        const char *module;
-        const char *config;
-    } features[] = {
-#define X(constant, module, config) [constant] = {module, config},
-        MODULE_FEATURES(X)
-#undef X
-    };
-    const char *name = features[feature].module;
+    const char *name = g_features[feature].module;
     size_t path_len = 0;
     size_t line_len = 0;
     const char *line;
@@ -193,17 +179,34 @@ static int add_feature(const struct tree *tree, enum module_feature feature, boo
     if (line) {
         return add_module(tree, line, path_len, line_len, 0, list, err);
     }
-    if (!is_needed) {
+    if (!is_needed || !tree->has_builtin) {
         return 0;
     }
     return err_set(err, -ENOENT, "kernel %s has no %s: needs %s",
-                   base_name(tree->dir, strlen(tree->dir)), name, features[feature].config);
+                   base_name(tree->dir, strlen(tree->dir)), name, g_features[feature].config);
+}
+
+static int read_dep(struct tree *tree, struct err *err)
+{
+    AUTO_CALL(buf_fini) struct buf path = {0};
+    const char *names[FEATURE_COUNT];
+    int r;
+
+    buf_printf(&path, "%s/modules.dep", tree->dir);
+    r = buf_read_file(&tree->dep, buf_str(&path), FILE_MAX);
+    if (r != -ENOENT) {
+        return r < 0 ? err_set(err, r, "read '%s': %s", buf_str(&path), strerror(-r)) : 0;
+    }
+    for (size_t i = 0; i < FEATURE_COUNT; i++) {
+        names[i] = g_features[i].module;
+    }
+    r = module_scan(tree->dir, names, FEATURE_COUNT, &tree->dep, err);
+    return r < 0 ? err_wrap(err, r, "'%s' is missing (depmod makes it)", buf_str(&path)) : 0;
 }
 
 static int read_tree(struct tree *tree, struct err *err)
 {
     AUTO_CALL(buf_fini) struct buf path = {0};
-    const char *release = base_name(tree->dir, strlen(tree->dir));
     int r;
 
     buf_printf(&path, "%s/modules.builtin", tree->dir);
@@ -211,17 +214,8 @@ static int read_tree(struct tree *tree, struct err *err)
     if (r < 0 && r != -ENOENT) {
         return err_set(err, r, "read '%s': %s", buf_str(&path), strerror(-r));
     }
-    buf_clear(&path);
-    buf_printf(&path, "%s/modules.dep", tree->dir);
-    r = buf_read_file(&tree->dep, buf_str(&path), FILE_MAX);
-    if (r == -ENOENT) {
-        const char *tail = strstr(tree->dir, "/lib/modules/");
-        int len = tail ? (int)(tail - tree->dir) : 0;
-
-        return err_set(err, r, "'%s' is missing: make it with `depmod -b %.*s %s`", buf_str(&path),
-                       len ? len : 1, len ? tree->dir : "/", release);
-    }
-    return r < 0 ? err_set(err, r, "read '%s': %s", buf_str(&path), strerror(-r)) : 0;
+    tree->has_builtin = r == 0;
+    return read_dep(tree, err);
 }
 
 static int make(const struct tree *tree, unsigned needed, unsigned wanted, struct module_list *list,

@@ -39,7 +39,7 @@ struct module_list {
 
 /* `dir` is the kernel's module tree, ".../lib/modules/<release>".  Built-in features add nothing. A
  * missing feature of `needed` is -ENOENT with a sentence that names its CONFIG_*; one of `wanted`
- * is left out. */
+ * is left out.  A tree without modules.builtin cannot say what is missing: then nothing is. */
 int module_list_make(const char *dir, unsigned needed, unsigned wanted,
                      struct module_list *ret_list, struct err *err);
 void module_list_fini(struct module_list *list);
