@@ -1,9 +1,7 @@
 /* kernel_find.c — from what a user calls a kernel to its image and its module tree. */
 #include "vmm/kernel_find.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,13 +12,7 @@
 #include "base/auto.h"
 #include "base/str.h"
 #include "image/oci/ref.h"
-
-static void auto_closedir(DIR *const *dir)
-{
-    if (*dir) {
-        (void)closedir(*dir);
-    }
-}
+#include "vmm/kernel_tree.h"
 
 static const char *home_dir(void)
 {
@@ -67,27 +59,6 @@ int kernel_cache_dir(char out[static KERNEL_PATH_MAX], struct err *err)
     return make_dirs(out, err);
 }
 
-/* The newest (by version order) entry of `dir` that begins with `prefix`; "" if none. */
-static void newest(const char *dir, const char *prefix, char *out, size_t size)
-{
-    __attribute__((cleanup(auto_closedir))) DIR *d = opendir(dir);
-    char best[NAME_MAX + 1] = "";
-
-    out[0] = 0;
-    if (!d) {
-        return;
-    }
-    for (const struct dirent *e = readdir(d); e; e = readdir(d)) {
-        if (e->d_name[0] != '.' && str_has_prefix(e->d_name, prefix) &&
-            faccessat(dirfd(d), e->d_name, R_OK, 0) == 0 && strverscmp(e->d_name, best) > 0) {
-            (void)snprintf(best, sizeof(best), "%s", e->d_name);
-        }
-    }
-    if (best[0] && snprintf(out, size, "%s/%s", dir, best) >= (int)size) {
-        out[0] = 0;
-    }
-}
-
 static bool is_dir(const char *path)
 {
     struct stat st;
@@ -95,65 +66,25 @@ static bool is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* Fill `modules` with <root>/lib/modules/<release> if it exists. */
-static bool modules_in(const char *root, struct kernel_choice *choice)
+/* Its files lie over the root of a VM that asks for it. */
+static int take_files(const char *dir, struct kernel_choice *choice, struct err *err)
 {
-    static const char *const places[] = {"lib/modules", "usr/lib/modules"};
+    AUTO_FREE char *real = realpath(dir, NULL);
 
-    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-        char path[KERNEL_PATH_MAX];
-
-        if (choice->release[0]) {
-            if (snprintf(path, sizeof(path), "%s/%s/%s", root, places[i], choice->release) <
-                    (int)sizeof(path) &&
-                is_dir(path)) {
-                memcpy(choice->modules, path, sizeof(path));
-                return true;
-            }
-        } else if (snprintf(path, sizeof(path), "%s/%s", root, places[i]) < (int)sizeof(path)) {
-            newest(path, "", choice->modules, sizeof(choice->modules));
-            if (choice->modules[0]) {
-                (void)snprintf(choice->release, sizeof(choice->release), "%s",
-                               strrchr(choice->modules, '/') + 1);
-                return true;
-            }
-        }
+    if (!real) {
+        return err_sys(err, "kernel '%s'", dir);
     }
-    return false;
-}
-
-/* "vmlinuz-6.1.0" -> "6.1.0". */
-static void release_from_name(struct kernel_choice *choice)
-{
-    const char *base = strrchr(choice->image, '/');
-    const char *dash;
-
-    base = base ? base + 1 : choice->image;
-    dash = strchr(base, '-');
-    if (dash && str_has_prefix(base, "vmlinu")) {
-        (void)snprintf(choice->release, sizeof(choice->release), "%s", dash + 1);
-    }
+    (void)snprintf(choice->files, sizeof(choice->files), "%s", real);
+    return strlen(real) < sizeof(choice->files)
+               ? 0
+               : err_set(err, -ENAMETOOLONG, "kernel '%s': path too long", dir);
 }
 
 static int from_folder(const char *dir, struct kernel_choice *choice, struct err *err)
 {
-    char boot[KERNEL_PATH_MAX];
+    int r = kernel_tree_find(dir, false, choice, err);
 
-    if (snprintf(boot, sizeof(boot), "%s/boot", dir) >= (int)sizeof(boot)) {
-        return err_set(err, -ENAMETOOLONG, "kernel '%s': path too long", dir);
-    }
-    newest(boot, "vmlinux", choice->image, sizeof(choice->image));
-    if (!choice->image[0]) {
-        newest(boot, "vmlinuz", choice->image, sizeof(choice->image));
-    }
-    if (!choice->image[0]) {
-        return err_set(err, -ENOENT,
-                       "kernel '%s': the folder has no readable boot/vmlinux* or boot/vmlinuz*",
-                       dir);
-    }
-    release_from_name(choice);
-    (void)modules_in(dir, choice);
-    return 0;
+    return r < 0 ? err_wrap(err, r, "kernel '%s'", dir) : 0;
 }
 
 static int from_file(const char *path, struct kernel_choice *choice, struct err *err)
@@ -169,20 +100,16 @@ static int from_file(const char *path, struct kernel_choice *choice, struct err 
     if (snprintf(choice->image, sizeof(choice->image), "%s", real) >= (int)sizeof(choice->image)) {
         return err_set(err, -ENAMETOOLONG, "kernel '%s': path too long", path);
     }
-    release_from_name(choice);
-    /* .../boot/vmlinuz-R has its modules in .../lib/modules/R; else those of the host may fit. */
+    /* DIR/boot/vmlinuz has its modules in DIR/lib/modules, DIR/vmlinuz perhaps, too; else those of
+     * the host may fit. */
     memcpy(root, choice->image, sizeof(root));
     slash = strrchr(root, '/');
     *slash = 0;
-    slash = strrchr(root, '/');
-    if (slash && strcmp(slash, "/boot") == 0) {
-        *slash = 0;
-        if (modules_in(root, choice)) {
-            return 0;
-        }
+    if (str_has_suffix(root, "/boot")) {
+        *strrchr(root, '/') = 0;
     }
-    if (choice->release[0]) {
-        (void)modules_in("", choice);
+    if (!kernel_tree_modules(root, choice) && root[0]) {
+        (void)kernel_tree_modules("", choice);
     }
     return 0;
 }
@@ -198,7 +125,7 @@ static int find_default(struct kernel_choice *choice, struct err *err)
             return from_folder(dir, choice, err);
         }
     }
-    if (from_folder("", choice, NULL) == 0) {
+    if (kernel_tree_find("", false, choice, NULL) == 0) {
         return 0;
     }
     return err_set(err, -ENOENT,
@@ -225,11 +152,15 @@ static int from_image(const char *which, const struct oci_progress *progress,
     if (r < 0) {
         return r;
     }
-    if (from_folder(choice->tree.path, choice, NULL) < 0) {
-        r = err_set(err, -ENOENT, "image '%s': it has no boot/vmlinux* or boot/vmlinuz*", which);
-        kernel_choice_fini(choice);
+    r = kernel_tree_find(choice->tree.path, true, choice, err);
+    if (r == 0) {
+        r = take_files(choice->tree.path, choice, err);
     }
-    return r;
+    if (r < 0) {
+        kernel_choice_fini(choice);
+        return err_wrap(err, r, "image '%s'", which);
+    }
+    return 0;
 }
 
 void kernel_choice_fini(struct kernel_choice *choice)
@@ -257,6 +188,9 @@ int kernel_find(const char *which, const struct oci_progress *progress,
         r = err_sys(err, "kernel '%s'", which);
     } else if (S_ISDIR(st.st_mode)) {
         r = from_folder(which, &choice, err);
+        if (r == 0) {
+            r = take_files(which, &choice, err);
+        }
     } else if (S_ISREG(st.st_mode)) {
         r = from_file(which, &choice, err);
     } else {

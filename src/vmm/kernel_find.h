@@ -3,15 +3,18 @@
 
 #include "base/err.h"
 #include "image/oci/oci.h"
+#include "vmm/kernel_release.h"
 
 /* Longer paths are refused. */
 #define KERNEL_PATH_MAX 1024
 
 struct kernel_choice {
-    char image[KERNEL_PATH_MAX];   /* the file to boot */
-    char modules[KERNEL_PATH_MAX]; /* .../lib/modules/<release>; "" if there is none */
-    char release[128];             /* "6.1.0-56-cloud-amd64"; "" if unknown */
-    struct oci_tree tree;          /* the image that holds them; path NULL: none */
+    char image[KERNEL_PATH_MAX];      /* the file to boot */
+    char modules[KERNEL_PATH_MAX];    /* .../lib/modules/<release>; "" if there is none */
+    char release[KERNEL_RELEASE_MAX]; /* "6.1.0-56-cloud-amd64"; "" if unknown */
+    char files[KERNEL_PATH_MAX];      /* the folder or image that was named; "" for a file and the
+                                         default */
+    struct oci_tree tree;             /* the image that holds them; path NULL: none */
 };
 
 /* `which` is a kernel file, an image (image/oci/ref.h), or a folder with boot/vmlinux* or

@@ -21,6 +21,7 @@
 #define BP_JUMP_LEN           0x201 /* 1 byte: the header ends this far behind 202H */
 #define BP_HEADER             0x202 /* "HdrS" */
 #define BP_VERSION            0x206 /* 2 bytes: 20FH is 2.15 */
+#define BP_KERNEL_VERSION     0x20e /* 2 bytes: where its text is, from 200H; 0: nowhere */
 #define BP_TYPE_OF_LOADER     0x210 /* 1 byte */
 #define BP_LOADFLAGS          0x211 /* 1 byte */
 #define BP_RAMDISK_IMAGE      0x218
@@ -35,6 +36,7 @@
 #define BP_PAYLOAD_LENGTH     0x24c
 #define BP_HDR_END_MAX        0x290 /* the room of the header in the zero page ends here */
 
+#define BP_KERNEL_VERSION_BASE    0x200
 #define BP_BOOT_FLAG_VALUE        0xaa55
 #define BP_HEADER_MAGIC           0x53726448u /* "HdrS" */
 #define BP_LOADER_UNDEFINED       0xff
