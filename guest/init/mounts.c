@@ -15,6 +15,7 @@
 #include "base/str.h"
 
 #define LOWER  "/mnt/lower"
+#define IMAGE  "/mnt/image"
 #define OVER   "/mnt/over"
 #define MERGED "/mnt/root"
 #define STAGE  "/run/.ec1"
@@ -76,7 +77,7 @@ int mounts_make_path(const char *path)
 
 /* ---- root ---- */
 
-static int mount_overlay(struct err *err)
+static int mount_overlay(const char *lower, struct err *err)
 {
     /* Old kernels do not know all of these; the last line asks for nothing.  redirect_dir allows
      * renaming folders of the lower layer, the others are for upper layers that outlive the mount.
@@ -90,7 +91,7 @@ static int mount_overlay(struct err *err)
 
     for (size_t i = 0; i < ARRAY_LEN(options); i++) {
         (void)snprintf(data, sizeof(data),
-                       "lowerdir=" LOWER ",upperdir=" OVER "/up,workdir=" OVER "/work%s",
+                       "lowerdir=%s,upperdir=" OVER "/up,workdir=" OVER "/work%s", lower,
                        options[i]);
         if (mount("overlay", MERGED, "overlay", 0, data) == 0) {
             return 0;
@@ -117,26 +118,40 @@ static int mount_upper(uint64_t bytes, struct err *err)
     return 0;
 }
 
+static int mount_lower(const char *tag, const char *target, struct err *err)
+{
+    int r = mounts_make_path(target);
+
+    if (r < 0) {
+        return err_set(err, r, "create '%s' in the initramfs: %s", target, strerror(-r));
+    }
+    r = mount_virtiofs(tag, target, err);
+    if (r < 0) {
+        return r;
+    }
+    r = make_read_only(target);
+    return r < 0 ? err_set(err, r, "make share '%s' read-only: %s", tag, strerror(-r)) : 0;
+}
+
 int mounts_enter_root(const Ec1__V1__Root *root, struct err *err)
 {
     int r;
 
-    if (mounts_make_path(LOWER) < 0 || mounts_make_path(OVER) < 0 || mounts_make_path(MERGED) < 0) {
+    if (mounts_make_path(OVER) < 0 || mounts_make_path(MERGED) < 0) {
         return err_set(err, -EIO, "create folders in the initramfs");
     }
-    r = mount_virtiofs(root->tag, LOWER, err);
+    r = mount_lower(root->tag, LOWER, err);
+    if (r == 0 && root->image_tag[0]) {
+        r = mount_lower(root->image_tag, IMAGE, err);
+    }
     if (r < 0) {
         return r;
-    }
-    r = make_read_only(LOWER);
-    if (r < 0) {
-        return err_set(err, r, "make the root's share read-only: %s", strerror(-r));
     }
     r = mount_upper(root->overlay_bytes, err);
     if (r < 0) {
         return r;
     }
-    r = mount_overlay(err);
+    r = mount_overlay(root->image_tag[0] ? IMAGE ":" LOWER : LOWER, err);
     if (r < 0) {
         return r;
     }

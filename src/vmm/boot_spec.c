@@ -6,14 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/auto.h"
 #include "base/str.h"
 #include "image/rootfs/initramfs.h"
+#include "image/rootfs/overlay.h"
 #include "machine/backend.h"
 #include "proto/exec.pb-c.h"
 
 #define TAG_ROOT    "root"
+#define TAG_IMAGE   "image"
 #define TAG_MODULES "modules"
 
 /* What every kernel is told, unless the user says all of it himself; -a is appended and wins,
@@ -44,6 +47,41 @@ static const char *subdir_of(const struct vm_mount *mount)
     return "";
 }
 
+static bool has_image(const struct vm_spec *spec, const struct kernel_choice *kernel)
+{
+    return spec->overlay && kernel->files[0];
+}
+
+/* Does the VM see the modules in /lib/modules because they are among the image's files? */
+static bool image_has_modules(const struct kernel_choice *kernel)
+{
+    char path[KERNEL_PATH_MAX + 8];
+    char target[16];
+    size_t len = strlen(kernel->files);
+    ssize_t n;
+
+    if (!str_has_prefix(kernel->modules, kernel->files)) {
+        return false;
+    }
+    if (str_has_prefix(kernel->modules + len, "/lib/modules/")) {
+        return true;
+    }
+    /* /lib is the image's, if it has one, and else the host's. */
+    (void)snprintf(path, sizeof(path), "%s/lib", kernel->files);
+    n = readlink(path, target, sizeof(target) - 1);
+    if (n < 0 && errno == ENOENT) {
+        n = readlink("/lib", target, sizeof(target) - 1);
+    }
+    target[n < 0 ? 0 : n] = 0;
+    return str_has_prefix(kernel->modules + len, "/usr/lib/modules/") &&
+           (strcmp(target, "usr/lib") == 0 || strcmp(target, "/usr/lib") == 0);
+}
+
+static bool shares_modules(const struct vm_spec *spec, const struct kernel_choice *kernel)
+{
+    return kernel->modules[0] && !(has_image(spec, kernel) && image_has_modules(kernel));
+}
+
 void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *kernel,
                       struct vm_config *config)
 {
@@ -51,7 +89,14 @@ void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *ke
 
     *next++ = (struct config_share){
         .tag = TAG_ROOT, .path = "/", .read_only = true, .is_stable = true, .is_lower = true};
-    if (kernel->modules[0]) {
+    if (has_image(spec, kernel)) {
+        *next++ = (struct config_share){.tag = TAG_IMAGE,
+                                        .path = kernel->files,
+                                        .read_only = true,
+                                        .is_stable = true,
+                                        .is_lower = true};
+    }
+    if (shares_modules(spec, kernel)) {
         *next++ = (struct config_share){
             .tag = TAG_MODULES, .path = kernel->modules, .read_only = true, .is_stable = true};
     }
@@ -99,7 +144,7 @@ static void list_mounts(const struct vm_spec *spec, const struct kernel_choice *
 {
     char text[256];
 
-    if (kernel->modules[0]) {
+    if (shares_modules(spec, kernel)) {
         (void)snprintf(text, sizeof(text), "/lib/modules/%s", kernel->release);
         add_mount(mounts, TAG_MODULES, text, "")->read_only = true;
     }
@@ -118,6 +163,7 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
                    struct boot_mounts *mounts, struct boot_spec *boot, struct err *err)
 {
     char root_tag[] = TAG_ROOT;
+    char image_tag[] = TAG_IMAGE;
     char init[1024];
     Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
     Ec1__V1__Root root = EC1__V1__ROOT__INIT;
@@ -133,6 +179,9 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
         return r < 0 ? r : err_set(err, -ENOMEM, "initramfs: out of memory");
     }
     root.tag = root_tag;
+    if (has_image(spec, kernel)) {
+        root.image_tag = image_tag;
+    }
     config.root = &root;
     config.mounts = mounts->pbs;
     config.n_mounts = mounts->count;
@@ -143,12 +192,24 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     return initramfs_make(&request, &boot->initramfs, err);
 }
 
+static int check_image(const struct vm_spec *spec, const struct kernel_choice *kernel,
+                       struct err *err)
+{
+    int r = overlay_check(kernel->files, "/", err);
+
+    return r < 0 ? err_wrap(err, r, "kernel '%s'", spec->kernel ? spec->kernel : kernel->files) : 0;
+}
+
 int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *kernel,
                       struct boot_spec *boot, struct err *err)
 {
     struct boot_mounts *mounts = calloc(1, sizeof(*mounts));
-    int r;
+    int r = has_image(spec, kernel) ? check_image(spec, kernel, err) : 0;
 
+    if (r < 0) {
+        free(mounts);
+        return r;
+    }
     if (!mounts) {
         return err_set(err, -ENOMEM, "initramfs: out of memory");
     }

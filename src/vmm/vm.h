@@ -19,7 +19,7 @@ struct buf;
 struct oci_progress;
 struct vm;
 
-#define VM_MOUNT_MAX (CONFIG_SHARE_MAX - 2) /* the root and the modules are shares, too */
+#define VM_MOUNT_MAX (CONFIG_SHARE_MAX - 3) /* root, image and modules are shares, too */
 
 struct vm_mount {
     const char *host;  /* folder or file, absolute */
@@ -43,6 +43,7 @@ struct vm_spec {
     unsigned mount_count;
     bool is_kept;            /* listed after its end, until removed */
     bool has_pci;            /* devices on a PCI bus */
+    bool overlay;            /* the files of the kernel's folder or image lie over the root */
     bool count_all;          /* vm_counters() shows also what slows the guest down */
     bool show_console;       /* on stderr, as it comes */
     int64_t boot_timeout_ns; /* 0: 60 s on KVM, 180 s on the software engine */
