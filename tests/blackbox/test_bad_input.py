@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import pathlib
 import shutil
 import struct
 
@@ -68,11 +69,44 @@ def test_bad_flags(ec1, bad_kernels, flags, words):
     assert ec1.leftovers() == before
 
 
+def real_kernel():
+    (image,) = pathlib.Path(os.path.expanduser("~/.cache/ec1/kernels/default/boot")).glob("vmlinuz*")
+    return image
+
+
+def elf32():
+    head = bytearray(4096)
+    head[:6] = b"\x7fELF\x01\x01"
+    struct.pack_into("<HH", head, 16, 2, 3)  # ET_EXEC, EM_386
+    return bytes(head)
+
+
+@pytest.mark.parametrize(
+    "files, words",
+    [
+        ({}, "no readable boot/vmlinux* or boot/vmlinuz*"),
+        ({"boot/config": b"x", "vmlinuz": b"x"}, "no readable boot/vmlinux* or boot/vmlinuz*"),
+        ({"boot/vmlinuz": bytes(56) + b"ARM\x64" + bytes(4096)}, "a kernel for arm64: must be for x86-64"),
+        ({"boot/vmlinux": elf32()}, "ELF file for 32-bit x86: must be for x86-64"),
+        ({"boot/vmlinux": b""}, "the file is empty"),
+        ({"boot/vmlinuz": None, "lib/modules/1.2.3/modules.dep": b""}, "but the modules beside it are for another: '"),
+    ],
+)
+def test_a_folder_that_does_not_boot_gets_a_sentence(ec1, tmp_path, files, words):
+    """None stands for a real kernel."""
+    for name, data in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(real_kernel().read_bytes() if data is None else data)
+    before = ec1.leftovers()
+    done = ec1("run", "-k", str(tmp_path), "--", "true", timeout=60)
+    assert done.returncode == 125
+    assert words in done.stderr.decode() and done.stderr.count(b"\n") == 1, done.stderr
+    assert ec1.leftovers() == before
+
+
 def test_a_truncated_kernel_is_refused(ec1, tmp_path):
-    link = os.path.expanduser("~/.cache/ec1/kernels/default/boot")
-    (image,) = [os.path.join(link, f) for f in os.listdir(link) if f.startswith("vmlinuz")]
-    with open(image, "rb") as f:
-        data = f.read()
+    data = real_kernel().read_bytes()
     for size in (100, 0x1F0, 0x300, 20000, len(data) // 2):
         path = tmp_path / "vmlinuz"
         path.write_bytes(data[:size])

@@ -65,3 +65,8 @@ def test_the_same_for_an_unprivileged_user(place):
     assert (done.returncode, done.stdout) == (0, b"0\ndone\n"), done.stderr
     assert (folder / "made").stat().st_uid == user.pw_uid
     assert not os.path.exists("/etc/ec1-test")
+    (image,) = (folder / "kernel/boot").glob("vmlinuz*")
+    secret = image.rename(image.with_name("vmlinuz"))
+    secret.chmod(0)
+    done = run("--", "true")
+    assert done.returncode == 125 and f"'{secret}': Permission denied".encode() in done.stderr, done.stderr
