@@ -6,8 +6,8 @@
  *                    locks/<...>                one for each of the above, held with flock(2)
  *
  * Who pulls holds the lock of the name, then that of the tree, exclusively; who uses a tree holds
- * its lock shared, as long as its VM lives.  A tree is made under another name and renamed when it
- * is complete.
+ * its lock shared, as long as its VM lives, and takes no other.  A tree is made under another name
+ * and renamed when it is complete.
  */
 #include "image/oci/oci.h"
 
@@ -326,18 +326,26 @@ static int pull(const struct cache *c, const struct oci_ref *ref, const char *te
     return r < 0 ? err_wrap(err, r, "image '%s'", text) : 0;
 }
 
+/* What was pulled before, as most often; -ESTALE if there is nothing whole. */
+static int get_pulled(const struct cache *c, const struct oci_ref *ref, const char *name,
+                      struct oci_tree *ret_tree, struct err *err)
+{
+    char digest[DIGEST_SIZE];
+
+    return ref->kind == OCI_REGISTRY && read_ref(c, name, digest) == 0
+               ? use_tree(c, digest, ret_tree, err)
+               : -ESTALE;
+}
+
 /* With the name's lock held. */
 static int get(const struct cache *c, const struct oci_ref *ref, const char *text, const char *name,
                struct oci_tree *ret_tree, struct err *err)
 {
     char digest[DIGEST_SIZE];
-    int r;
+    int r = get_pulled(c, ref, name, ret_tree, err); /* by somebody until now */
 
-    if (ref->kind == OCI_REGISTRY && read_ref(c, name, digest) == 0) {
-        r = use_tree(c, digest, ret_tree, err);
-        if (r != -ESTALE) {
-            return r;
-        }
+    if (r != -ESTALE) {
+        return r;
     }
     r = pull(c, ref, text, digest, ret_tree, err);
     if (r == 0) {
@@ -364,8 +372,11 @@ int oci_get(const char *cache, const struct oci_ref *ref, const struct oci_progr
         return r;
     }
     c.progress = progress;
-    held = lock(&c, digest_hex(name), LOCK_EX, err);
-    r = held < 0 ? held : get(&c, ref, text, digest_hex(name), ret_tree, err);
+    r = get_pulled(&c, ref, digest_hex(name), ret_tree, err); /* many at once, nobody waits */
+    if (r == -ESTALE) {
+        held = lock(&c, digest_hex(name), LOCK_EX, err);
+        r = held < 0 ? held : get(&c, ref, text, digest_hex(name), ret_tree, err);
+    }
     (void)close(c.fd);
     return r;
 }
