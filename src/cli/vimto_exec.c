@@ -15,6 +15,7 @@ int vimto_exec(const struct vimto_flags *flags, char **argv)
     struct vm_spec spec = {.vcpu_count = flags->vcpu_count ? flags->vcpu_count : 1,
                            .mem_bytes = flags->mem_bytes ? flags->mem_bytes : DEFAULT_MEM_BYTES,
                            .kernel = flags->kernel,
+                           .overlay = true,
                            .show_console = flags->show_console};
     struct run_vm run = {.spec = &spec,
                          .process = &process,
