@@ -117,6 +117,29 @@ struct boot_mount {
     char subdir[256];
 };
 
+struct boot_sysctls {
+    struct {
+        Ec1__V1__Sysctl pb;
+        char name[64];
+        char value[64];
+    } items[VM_SYSCTL_MAX];
+    Ec1__V1__Sysctl *pbs[VM_SYSCTL_MAX];
+};
+
+static void list_sysctls(const struct vm_spec *spec, struct boot_sysctls *sysctls)
+{
+    for (unsigned i = 0; i < spec->sysctl_count; i++) {
+        Ec1__V1__Sysctl *pb = &sysctls->items[i].pb;
+
+        ec1__v1__sysctl__init(pb);
+        pb->name = sysctls->items[i].name;
+        pb->value = sysctls->items[i].value;
+        (void)snprintf(pb->name, sizeof(sysctls->items[i].name), "%s", spec->sysctls[i].name);
+        (void)snprintf(pb->value, sizeof(sysctls->items[i].value), "%s", spec->sysctls[i].value);
+        sysctls->pbs[i] = pb;
+    }
+}
+
 struct boot_mounts {
     size_t count;
     struct boot_mount items[VM_MOUNT_MAX + 2];
@@ -167,6 +190,7 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     char init[1024];
     Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
     Ec1__V1__Root root = EC1__V1__ROOT__INIT;
+    struct boot_sysctls sysctls;
     struct initramfs_request request = {
         .needed = FEATURES_NEEDED | FEATURE_BIT(spec->has_pci ? FEATURE_PCI : FEATURE_MMIO),
         .wanted = FEATURE_BIT(FEATURE_RNG)};
@@ -185,6 +209,9 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     config.root = &root;
     config.mounts = mounts->pbs;
     config.n_mounts = mounts->count;
+    list_sysctls(spec, &sysctls);
+    config.sysctls = sysctls.pbs;
+    config.n_sysctls = spec->sysctl_count;
     config.hostname = hostname;
     request.init_path = init;
     request.modules_dir = kernel->modules[0] ? kernel->modules : NULL;

@@ -27,6 +27,13 @@ struct vm_mount {
     bool read_only;
 };
 
+#define VM_SYSCTL_MAX 8
+
+struct vm_sysctl {
+    const char *name; /* with dots or slashes; below 64 bytes, as the value */
+    const char *value;
+};
+
 struct vm_spec {
     enum config_engine engine;
     unsigned vcpu_count;
@@ -41,6 +48,8 @@ struct vm_spec {
     const char *workdir; /* must exist in the VM even below a private folder; NULL: none */
     struct vm_mount mounts[VM_MOUNT_MAX];
     unsigned mount_count;
+    struct vm_sysctl sysctls[VM_SYSCTL_MAX]; /* set before the first command */
+    unsigned sysctl_count;
     bool is_kept;            /* listed after its end, until removed */
     bool has_pci;            /* devices on a PCI bus */
     bool overlay;            /* the files of the kernel's folder or image lie over the root */
