@@ -1,10 +1,11 @@
 /* priv_test.c — random programs of a kernel, interpreted and translated: the same end.
  *
  * A program is a page of slots of 16 bytes, one thing in each: system registers, segments,
- * privilege changes both ways, edits of page tables with their INVLPG, accesses to the pages these
- * map.  Every exception is delivered, and its handler goes on at the next slot.  Two machines, of
- * which one translates each block before its first run, must agree about all registers, the
- * system's too, and all memory.  EC1_SEED repeats a run, EC1_TIER_PROGRAMS sets how many programs.
+ * privilege changes both ways, 32-bit code, single-stepping, edits of page tables with their
+ * INVLPG, accesses to the pages these map.  Every exception is delivered, and its handler goes on
+ * at the next slot, that of a step where it was.  Two machines, of which one translates each block
+ * before its first run, must agree about all registers, the system's too, and all memory.  EC1_SEED
+ * repeats a run, EC1_TIER_PROGRAMS sets how many programs.
  */
 #include <stdlib.h>
 #include <time.h>
@@ -21,13 +22,14 @@
 #define COMMON         UINT64_C(0x9000) /* handlers lead here */
 #define TO_USER        UINT64_C(0x9080) /* SYSCALL leads here */
 #define COUNT          (SYS_DATA + 0x800)
+#define KERNEL_END     (SYS_STACK0 + 0x4000)
 #define WINDOW         UINT64_C(0x600000) /* pages that programs map as they like */
 #define PAGES          8u
 #define WINDOW_A       UINT64_C(0x800000) /* what they find there */
 #define TABLE_LA       UINT64_C(0x700000) /* the table of the window's pages */
 #define TOP_2          UINT64_C(0x900000) /* a second top table, the same mapping */
 #define TO_KERNEL      0x81u
-#define EXCEPTIONS_MAX 1000u
+#define EXCEPTIONS_MAX 3000u /* a step is one, too */
 
 struct program {
     uint8_t bytes[4096];
@@ -92,7 +94,9 @@ static void add_msr(struct program *p)
     uint64_t value = PICK(p, 0, 0xd01, 0x501, 0xd00, 0x123000, 0xffff800000001000, 0x8000000000000,
                           0x0007040600070406);
 
-    set(p, 1, PICK(p, 0xc0000080, 0xc0000100, 0xc0000101, 0xc0000102, 0x277, 0xc0000103, 0x7777));
+    set(p, 1,
+        PICK(p, 0xc0000080, 0xc0000084, 0xc0000100, 0xc0000101, 0xc0000102, 0x277, 0xc0000103,
+             0x7777));
     if (diff_chance(&p->r, 40)) {
         SLOT(p, 0x0f, 0x32);
         return;
@@ -151,7 +155,7 @@ static void add_access(struct program *p)
 
 static void add_flags(struct program *p)
 {
-    switch (diff_dice(&p->r, 8)) {
+    switch (diff_dice(&p->r, 9)) {
     case 0: SLOT(p, 0xfa); break;
     case 1: SLOT(p, 0xfb); break;
     case 2: SLOT(p, 0x9c, 0x5b); break;                      /* pushf; pop rbx */
@@ -159,18 +163,75 @@ static void add_flags(struct program *p)
     case 4: SLOT(p, 0x68, 0x02, 0x72, 0x24, 0, 0x9d); break; /* IOPL, AC, ID */
     case 5: SLOT(p, 0x0f, 0x01, 0xf8, 0x65, 0x8b, 0x1c, 0x25, 0, 0, 0x60, 0); break; /* swapgs */
     case 6: SLOT(p, 0x48, 0x01, 0xd8, 0x0f, 0x92, 0xc3); break; /* add rax, rbx; setc bl */
+    case 7: SLOT(p, 0x68, 0x97, 0x01, 0, 0, 0x9d); break;       /* TF */
     default: SLOT(p, 0xf9, 0x0f, 0x01, 0x14, 0x25, 0, 0, 0, 0); /* stc; lgdt [0] */
     }
 }
 
+/* mov rax, value; push rax */
+static void push(struct program *p, uint64_t value)
+{
+    uint8_t bytes[11] = {0x48, 0xb8, [10] = 0x50};
+
+    memcpy(bytes + 2, &value, 8);
+    slot(p, bytes, sizeof(bytes));
+}
+
+static uint64_t some_flags(struct program *p)
+{
+    return PICK(p, 2, 0x102, 0x102, 0x202, 0x897, 0x997, 0x4002, 0x40002, 0x3102);
+}
+
+/* A frame of either size, and its IRET to the slot behind. */
+static void add_iret(struct program *p)
+{
+    uint64_t cs = PICK(p, SYS_KERNEL_CS, SYS_KERNEL_CS, SYS_USER_CS | 3, SYS_KERNEL_CS32,
+                       SYS_KERNEL_CS32, SYS_KERNEL_CS32 | 3, SYS_KERNEL_DS, 0);
+    uint64_t ss = PICK(p, SYS_KERNEL_DS, SYS_KERNEL_DS, SYS_USER_DS | 3, 0);
+    uint64_t sp = SYS_STACK3 + 0xf00, flags = some_flags(p);
+
+    if ((cs & 3) == 3 && diff_chance(&p->r, 80)) {
+        ss = SYS_USER_DS | 3;
+    }
+    if (diff_chance(&p->r, 50)) {
+        push(p, ss);
+        push(p, sp);
+        push(p, flags);
+        push(p, cs);
+        push(p, PROGRAM + p->at + 32);
+        SLOT(p, 0x48, 0xcf);
+    } else {
+        push(p, ss);
+        push(p, sp << 32 | flags);
+        push(p, cs << 32 | (PROGRAM + p->at + 32));
+        SLOT(p, 0xcf);
+    }
+}
+
+/* mov rcx, behind; mov r11, flags; sysretq */
+static void add_sysret(struct program *p)
+{
+    uint8_t bytes[7] = {0x49, 0xc7, 0xc3};
+    uint32_t flags = (uint32_t)some_flags(p);
+
+    memcpy(bytes + 3, &flags, 4);
+    set(p, 1, PROGRAM + p->at + 48);
+    slot(p, bytes, sizeof(bytes));
+    SLOT(p, 0x48, 0x0f, 0x07);
+}
+
 static void add_transfer(struct program *p)
 {
-    switch (diff_dice(&p->r, 8)) {
+    switch (diff_dice(&p->r, 12)) {
     case 0: SLOT(p, 0xcc); break;
     case 1: SLOT(p, 0x0f, 0x0b); break;
     case 2: SLOT(p, 0xcd, 0x20); break; /* no such gate */
     case 3: SLOT(p, 0x0f, 0x05); break; /* on in user mode */
     case 4: SLOT(p, 0x48, 0xcf); break; /* of what is on the stack */
+    case 5: SLOT(p, 0xf1); break;       /* int1 */
+    case 6: add_sysret(p); break;
+    case 7:
+    case 8: add_iret(p); break;
     default: SLOT(p, 0xcd, TO_KERNEL); break;
     }
 }
@@ -178,7 +239,7 @@ static void add_transfer(struct program *p)
 static void make_program(struct program *p)
 {
     p->at = 0;
-    while (p->at < SLOTS * 16) {
+    while (p->at < (SLOTS - 8) * 16) { /* the longest thing takes 6 */
         unsigned dice = diff_dice(&p->r, 100);
 
         if (dice < 10) {
@@ -213,6 +274,8 @@ static void put_handlers(struct soft_vm *vm)
     /* mov qword [rsp+8], CS; mov qword [rsp+32], SS; iretq */
     static const uint8_t to_kernel[] = {0x48, 0xc7, 0x44, 0x24, 8,    0x10, 0, 0, 0,    0x48,
                                         0xc7, 0x44, 0x24, 32,   0x18, 0,    0, 0, 0x48, 0xcf};
+    /* inc [COUNT]; iretq */
+    static const uint8_t on_step[] = {0x48, 0xff, 0x04, 0x25, 0, 0x38, 0x01, 0, 0x48, 0xcf};
     static const uint8_t to_user[] = {0x48, 0x0f, 0x07};
 
     _Static_assert(COUNT == 0x13800, "in the code of `common`");
@@ -229,6 +292,8 @@ static void put_handlers(struct soft_vm *vm)
         memcpy(code + 5, &distance, 4);
         CHECK_INT(mem_write(vm->mem, GPA(at), code, sizeof(code)), 0);
     }
+    CHECK_INT(mem_write(vm->mem, GPA(sys_vm_gate(vm, EXC_DB, 14, 3, 1)), on_step, sizeof(on_step)),
+              0);
     CHECK_INT(
         mem_write(vm->mem, GPA(sys_vm_gate(vm, TO_KERNEL, 14, 3, 0)), to_kernel, sizeof(to_kernel)),
         0);
@@ -258,10 +323,23 @@ static void machine_stop(struct soft_vm *vm)
     sys_vm_stop(vm);
 }
 
-/* As a program begins; memory stays as the last one left it. */
-static void load(struct soft_vm *vm, const struct program *p)
+/* Tables, handlers and their stacks, as they were before the first program. */
+static void restore(struct soft_vm *vm, const uint8_t *kernel)
+{
+    for (uint64_t page = 0; page < KERNEL_END; page += 4096) {
+        if (memcmp(mem_ptr(vm->mem, GPA(page), 4096), kernel + page, 4096) != 0) {
+            CHECK_INT(mem_write(vm->mem, GPA(page), kernel + page, 4096), 0);
+            code_cache_external_write(vm->v, GPA(page), 4096);
+        }
+    }
+}
+
+/* As a program begins; user memory stays as the last one left it. */
+static void load(struct soft_vm *vm, const struct program *p, const uint8_t *kernel)
 {
     struct vcpu *v = vm->v;
+
+    restore(vm, kernel);
 
     CHECK_INT(mem_write(vm->mem, GPA(PROGRAM), p->bytes, sizeof(p->bytes)), 0);
     code_cache_external_write(v, GPA(PROGRAM), sizeof(p->bytes));
@@ -378,8 +456,10 @@ static void report(const struct program *p, const char *what)
 
 TEST(priv, translated_kernels_end_as_interpreted_ones_do)
 {
+    static uint8_t kernel[KERNEL_END];
     static struct program p;
     unsigned long seed = diff_number("EC1_SEED", (unsigned long)time(NULL)), failed = 0, whole = 0;
+    unsigned long exceptions = 0;
     unsigned long count = diff_number("EC1_TIER_PROGRAMS", 400) / 4 + 1;
     struct soft_vm vms[2];
 
@@ -387,13 +467,14 @@ TEST(priv, translated_kernels_end_as_interpreted_ones_do)
     p.r = diff_seeded(seed);
     machine_start(&vms[0], "interp");
     machine_start(&vms[1], "eager");
+    CHECK_INT(mem_read(vms[0].mem, GPA(0), kernel, sizeof(kernel)), 0);
     for (unsigned long i = 0; i < count && failed < 3; i++) {
         make_program(&p);
         for (unsigned round = 0; round < 3; round++) { /* new, linked, and once more */
             const char *what;
 
             for (unsigned which = 0; which < 2; which++) {
-                load(&vms[which], &p);
+                load(&vms[which], &p, kernel);
                 run(vms[which].v);
                 if (vms[which].v->broken) {
                     print_error("%s\n", vms[which].v->why);
@@ -408,9 +489,9 @@ TEST(priv, translated_kernels_end_as_interpreted_ones_do)
             }
         }
         whole += vms[0].v->halted;
+        exceptions += soft_vm_peek(&vms[0], COUNT);
     }
-    print_message("%lu programs, %lu to their end, %lu exceptions\n", count, whole,
-                  soft_vm_peek(&vms[0], COUNT));
+    print_message("%lu programs, %lu to their end, %lu exceptions\n", count, whole, exceptions);
     machine_stop(&vms[0]);
     machine_stop(&vms[1]);
     CHECK_INT(failed, 0);

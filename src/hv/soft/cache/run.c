@@ -11,7 +11,6 @@
 #include "hv/soft/cache/code_int.h"
 #include "hv/soft/emit/emit.h"
 
-#define DR6_BS          UINT64_C(0x4000)
 #define LOOKUP_DISABLED UINT64_MAX /* no entry has this tag */
 
 /* A crossing block is the right one only if the second page is still the same. */
@@ -194,18 +193,14 @@ void code_step(struct vcpu *v)
 }
 
 /* SDM volume 3, 17.3.1.4: the trap follows the instruction that began with TF set; MOV SS delays
- * it, and what enters the kernel by clearing TF leaves it behind. */
+ * it.  Delivery, SYSCALL and SYSRET have rules of their own: they change trap_due. */
 static void step_with_trap(struct vcpu *v)
 {
-    bool was_stepping = vcpu_has_flag(v, FLAG_TF);
-    uint8_t old_cpl = v->cpl;
-
+    v->trap_due = vcpu_has_flag(v, FLAG_TF);
     step(v);
-    if (was_stepping && !(v->shadow & 2) && !v->broken &&
-        (vcpu_has_flag(v, FLAG_TF) || v->cpl >= old_cpl)) {
+    if (v->trap_due && !(v->shadow & 2) && !v->broken) {
         v->shadow = 0;
-        v->dr[6] |= DR6_BS;
-        vcpu_raise(v, EXC_DB);
+        vcpu_raise_step(v);
     }
 }
 

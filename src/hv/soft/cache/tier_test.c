@@ -563,6 +563,24 @@ TEST(tier, full_code_memory_starts_anew)
     machine_stop(&vm);
 }
 
+TEST(tier, strict_flags_are_right_where_the_interpreter_runs_one_instruction)
+{
+    struct soft_vm vm;
+
+    machine_start(&vm, "eager");
+    vm.v->has_strict_flags = true;
+    /* add al, 25h; add [rbx], bh, which has no lowering, writes flags itself, and faults */
+    CHECK_INT(mem_write(vm.mem, GPA(CODE), "\x04\x25\x00\x3b\xf4", 5), 0);
+    vm.v->gpr[GPR_RBX] = 0x12345000;
+    for (unsigned i = 0; i < 3; i++) {
+        vm.v->gpr[GPR_RAX] = 0x68;
+        CHECK_INT(run(vm.v), EXC_PF);
+        CHECK_INT(vm.v->rip, CODE + 2);
+        CHECK_INT(vcpu_rflags(vm.v) & FLAGS_ARITH, FLAG_OF | FLAG_SF | FLAG_PF);
+    }
+    machine_stop(&vm);
+}
+
 /* All other tests of this program once more, with every block translated before its first run. */
 TEST(tier, the_tests_of_the_interpreter_pass_translated)
 {

@@ -188,7 +188,7 @@ TEST(transfer, iret_faults_where_it_must)
     finish(&vm);
 }
 
-TEST(transfer, sysret_to_a_stepping_program_steps_it)
+TEST(transfer, sysret_to_a_stepping_program_traps_before_its_first_instruction)
 {
     struct soft_vm vm;
 
@@ -202,7 +202,7 @@ TEST(transfer, sysret_to_a_stepping_program_steps_it)
         vm.v->gpr[GPR_RCX] = USER + 1;
         vm.v->gpr[GPR_R11] = FLAG_1 | (is_stepping ? FLAG_TF : 0);
         CHECK_INT(go(&vm), is_stepping ? EXC_DB : EXC_GP);
-        CHECK_INT(vm.v->rip, is_stepping ? USER + 2 : USER + 4);
+        CHECK_INT(vm.v->rip, is_stepping ? USER + 1 : USER + 4);
     }
     finish(&vm);
 }

@@ -4,6 +4,8 @@
  */
 #include "hv/soft/cpu/vcpu.h"
 
+#define DR6_BS UINT64_C(0x4000) /* SDM volume 3, 17.2.3 */
+
 static _Noreturn void leave(struct vcpu *v)
 {
     v->stats.exceptions++;
@@ -26,6 +28,12 @@ void vcpu_raise_error(struct vcpu *v, enum exc_vector vector, uint32_t error)
     v->exc.is_soft = false;
     v->exc.error = error;
     leave(v);
+}
+
+void vcpu_raise_step(struct vcpu *v)
+{
+    v->dr[6] |= DR6_BS;
+    vcpu_raise(v, EXC_DB);
 }
 
 void vcpu_raise_pf(struct vcpu *v, uint64_t la, uint32_t error)

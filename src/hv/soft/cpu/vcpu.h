@@ -245,6 +245,7 @@ struct vcpu {
     uint64_t tsc_offset; /* guest's TSC - host's, kept by intc/ */
     bool has_host_tsc;   /* else the offset means nothing */
     bool nmi_blocked;
+    bool trap_due; /* single-stepping: #DB follows the running instruction */
     bool wait_for_sipi;
     uint8_t sipi_vector;
 
@@ -297,6 +298,8 @@ struct vcpu {
 _Noreturn void vcpu_raise(struct vcpu *v, enum exc_vector vector);
 _Noreturn void vcpu_raise_error(struct vcpu *v, enum exc_vector vector, uint32_t error);
 _Noreturn void vcpu_raise_pf(struct vcpu *v, uint64_t la, uint32_t error);
+/* The trap of single-stepping.  v->rip is that of the next instruction. */
+_Noreturn void vcpu_raise_step(struct vcpu *v);
 
 /* Recompute `mode`, `cpl`-dependent pointers after a change of CR0, EFER, CS, SS.  cpu/regs.c. */
 void vcpu_update_mode(struct vcpu *v);

@@ -172,10 +172,7 @@ static void run_here(struct translation *t, struct flags_use use)
     const struct op *ops = emit_copy_ops(t);
 
     t->has_failed |= !ops;
-    if (use.read != READS_NONE || (t->is_live && !use.writes)) {
-        emit_flags_save(t);
-    }
-    t->flags = FLAGS_SAVED;
+    emit_flags_give_up(t, use);
     t->vec = VEC_NONE;
     to_stub(t->a, CALL, t->e->run_ops, ops, t->block);
 }

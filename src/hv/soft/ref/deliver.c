@@ -318,6 +318,7 @@ static void deliver_once(struct vcpu *v, const struct event *e)
     }
     v->shadow = 0;
     v->halted = 0;
+    v->trap_due = false; /* INT n leaves TF behind, and its trap */
 }
 
 /* --- an event on top of an event --- */

@@ -4,6 +4,10 @@
  * mode and SYSCALL works in compatibility mode; Intel is the other way round.  SYSRET to an address
  * that is not canonical faults in the kernel on Intel, in user mode on AMD.  SYSRET loads fixed
  * attributes into SS, as Intel does; SYSCALL outside long mode, which only AMD has, is #UD.
+ *
+ * Both look at TF when they are done, not as they begin: SYSCALL traps if its mask lets TF pass,
+ * and SYSRET traps at once where it returns to, before the first instruction there.  Linux has
+ * observed it (arch/x86/entry/entry_64.S); the manuals do not say.
  */
 #include "base/clock.h"
 #include "hv/soft/cpu/cpuid.h"
@@ -33,6 +37,7 @@ enum ref_result sys_syscall(struct vcpu *v, const struct insn *insn)
     v->gpr[GPR_R11] = flags;
     vcpu_set_rflags(v, (flags & ~v->sfmask) | FLAG_1);
     enter_flat(v, selector, (uint16_t)(selector + 8), 0, true, is_64 ? v->lstar : v->cstar);
+    v->trap_due = v->trap_due && vcpu_has_flag(v, FLAG_TF);
     return REF_JUMP;
 }
 
@@ -52,6 +57,10 @@ enum ref_result sys_sysret(struct vcpu *v, const struct insn *insn)
     vcpu_set_rflags(v, (v->gpr[GPR_R11] & 0x3c7fd7) | FLAG_1);
     enter_flat(v, (uint16_t)(selector + (is_64 ? 16 : 0)), (uint16_t)(selector + 8), 3, is_64,
                is_64 ? rip : (uint32_t)rip);
+    v->trap_due = false;
+    if (vcpu_has_flag(v, FLAG_TF)) {
+        vcpu_raise_step(v);
+    }
     return REF_JUMP;
 }
 
