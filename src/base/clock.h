@@ -22,6 +22,11 @@ static inline int64_t clock_mono_ns(void)
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+static inline struct timespec clock_timespec(int64_t ns)
+{
+    return (struct timespec){.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
+}
+
 /* Wall clock, since 1970-01-01 00:00:00 UTC. */
 static inline int64_t clock_wall_ns(void)
 {

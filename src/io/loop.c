@@ -292,16 +292,23 @@ void loop_stop(struct loop *loop)
     (void)pthread_mutex_unlock(&loop->lock);
 }
 
-void loop_pause(struct loop *loop)
+int loop_pause(struct loop *loop, int64_t until_ns)
 {
+    struct timespec until = clock_timespec(until_ns);
+    int r = 0;
+
     (void)pthread_mutex_lock(&loop->lock);
     loop->wants_pause = true;
     wake(loop);
-    while (loop->is_running && !loop->is_paused &&
+    while (r == 0 && loop->is_running && !loop->is_paused &&
            !atomic_load_explicit(&loop->stop, memory_order_acquire)) {
-        (void)pthread_cond_wait(&loop->called, &loop->lock);
+        r = -pthread_cond_clockwait(&loop->called, &loop->lock, CLOCK_MONOTONIC, &until);
+    }
+    if (r < 0) {
+        loop->wants_pause = false;
     }
     (void)pthread_mutex_unlock(&loop->lock);
+    return r;
 }
 
 void loop_resume(struct loop *loop)

@@ -33,9 +33,10 @@ int loop_thread_start(struct loop *loop, const char *name, struct err *err);
 void loop_thread_stop(struct loop *loop);
 
 /* Hold the loop between two callbacks: until loop_resume() nothing runs but what loop_call()
- * brings; descriptors, timers and posts wait.  Returns once it holds.  Not on the loop's thread; a
- * loop that nobody runs is held when somebody does. */
-void loop_pause(struct loop *loop);
+ * brings; descriptors, timers and posts wait.  Returns 0 once it holds, -ETIMEDOUT if a callback
+ * has not returned by `until_ns` of the monotonic clock: then nothing is held.  Not on the loop's
+ * thread; a loop that nobody runs is held when somebody does. */
+int loop_pause(struct loop *loop, int64_t until_ns);
 void loop_resume(struct loop *loop);
 
 /* Watch `fd`, which stays the caller's.  One registration per descriptor. */

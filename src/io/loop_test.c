@@ -1,6 +1,8 @@
 /* loop_test.c — descriptors, timers and posts reach their callbacks. */
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -147,13 +149,13 @@ TEST(io, a_held_loop_serves_calls_and_nothing_else)
 
     CHECK_INT(pipe(fds), 0);
     CHECK_OK(loop_new(&loop, &err), &err);
-    loop_pause(loop); /* before it runs */
+    CHECK_INT(loop_pause(loop, clock_mono_ns()), 0); /* before it runs */
     CHECK_INT(loop_add_fd(loop, fds[0], EPOLLIN, count_fd, &posts), 0);
     CHECK(loop_add_timer(loop, NS_PER_MS, count_up, &posts) != NULL);
     CHECK_OK(loop_thread_start(loop, "held", &err), &err);
     for (unsigned round = 0; round < 20; round++) {
-        loop_pause(loop);
-        loop_pause(loop);
+        CHECK_INT(loop_pause(loop, clock_mono_ns() + 60 * NS_PER_S), 0);
+        CHECK_INT(loop_pause(loop, clock_mono_ns() + 60 * NS_PER_S), 0);
         atomic_store(&posts, 0);
         CHECK_INT(loop_post(loop, count_up, &posts), 0);
         CHECK_INT(write(fds[1], "x", 1), 1);
@@ -169,11 +171,49 @@ TEST(io, a_held_loop_serves_calls_and_nothing_else)
         }
         CHECK(atomic_load(&posts) >= 2);
     }
-    loop_pause(loop);
+    CHECK_INT(loop_pause(loop, clock_mono_ns() + 60 * NS_PER_S), 0);
     loop_thread_stop(loop); /* a held loop can be stopped */
     loop_free(loop);
     (void)close(fds[0]);
     (void)close(fds[1]);
+}
+
+struct stuck {
+    atomic_bool is_there, may_go;
+};
+
+static void wait_for_leave(void *owner)
+{
+    struct stuck *s = owner;
+
+    atomic_store(&s->is_there, true);
+    while (!atomic_load(&s->may_go)) {
+        (void)usleep(1000);
+    }
+}
+
+TEST(io, a_loop_whose_callback_does_not_return_is_not_held)
+{
+    struct loop *loop;
+    struct err err = {0};
+    struct stuck stuck = {0};
+    atomic_uint posts = 0;
+
+    CHECK_OK(loop_new(&loop, &err), &err);
+    CHECK_OK(loop_thread_start(loop, "stuck", &err), &err);
+    CHECK_INT(loop_post(loop, wait_for_leave, &stuck), 0);
+    while (!atomic_load(&stuck.is_there)) {
+        (void)usleep(1000);
+    }
+    CHECK_INT(loop_pause(loop, clock_mono_ns() + 10 * NS_PER_MS), -ETIMEDOUT);
+    CHECK_INT(loop_post(loop, count_up, &posts), 0);
+    atomic_store(&stuck.may_go, true);
+    for (unsigned i = 0; i < 10000 && atomic_load(&posts) == 0; i++) {
+        (void)usleep(1000);
+    }
+    CHECK_INT(atomic_load(&posts), 1);
+    loop_thread_stop(loop);
+    loop_free(loop);
 }
 
 static void add_one(void *owner)

@@ -14,10 +14,9 @@ static uint64_t step_over(const struct mem_range *range, uint64_t gpa, uint64_t 
                                                                : gpa;
 }
 
-/* The lowest free place of `len` bytes. */
-static uint64_t find_place(const struct mem_map *mem, uint64_t len)
+/* The lowest free place of `len` bytes from `gpa` on. */
+static uint64_t find_place(const struct mem_map *mem, uint64_t gpa, uint64_t len)
 {
-    uint64_t gpa = LAYOUT_EXTRA_START;
     uint64_t before;
 
     do {
@@ -30,24 +29,6 @@ static uint64_t find_place(const struct mem_map *mem, uint64_t len)
         }
     } while (gpa != before);
     return gpa;
-}
-
-/* Nothing runs while memory comes or goes. */
-static bool hold(struct machine *m)
-{
-    bool was_running = m->is_started && !atomic_load(&m->pause.is_wanted);
-
-    if (was_running) {
-        machine_pause(m);
-    }
-    return was_running;
-}
-
-static void let_go(struct machine *m, bool was_running)
-{
-    if (was_running) {
-        (void)machine_resume(m, NULL);
-    }
 }
 
 static int add(struct machine *m, const struct mem_range *range, unsigned *ret_index,
@@ -67,24 +48,61 @@ static int add(struct machine *m, const struct mem_range *range, unsigned *ret_i
     return r;
 }
 
-int machine_add_extra(struct machine *m, void *host, uint64_t len, bool is_read_only,
-                      unsigned *ret_index, struct err *err)
+static bool is_in_window(uint64_t gpa, uint64_t len)
 {
-    struct mem_range range = {.len = len, .host = host, .is_read_only = is_read_only};
-    unsigned index = 0;
-    bool was_running;
-    int r;
+    return gpa >= LAYOUT_EXTRA_START &&
+           range_within(gpa - LAYOUT_EXTRA_START, len, LAYOUT_EXTRA_LEN);
+}
 
-    if (len <= LAYOUT_EXTRA_LEN) {
-        range.gpa = GPA(find_place(m->mem, len));
+/* Where `range` goes: to range->gpa if that is not 0, else where there is room. */
+static int place(const struct mem_map *mem, struct mem_range *range, struct err *err)
+{
+    uint64_t wanted = range->gpa.v;
+    uint64_t start = wanted ? wanted : LAYOUT_EXTRA_START;
+
+    if (is_in_window(start, range->len)) {
+        range->gpa = GPA(find_place(mem, start, range->len));
     }
-    if (!range_within(range.gpa.v - LAYOUT_EXTRA_START, len, LAYOUT_EXTRA_LEN)) {
+    if (wanted && (wanted % LAYOUT_EXTRA_ALIGN || !is_in_window(wanted, range->len) ||
+                   range->gpa.v != wanted)) {
+        return err_set(err, -EINVAL, "memory of %llu MiB cannot be at 0x%llx",
+                       (unsigned long long)(range->len / MIB), (unsigned long long)wanted);
+    }
+    if (!is_in_window(range->gpa.v, range->len)) {
         return err_set(err, -ENOSPC, "no room for %llu MiB in the guest's address space",
-                       (unsigned long long)(len / MIB));
+                       (unsigned long long)(range->len / MIB));
     }
-    was_running = hold(m);
-    r = add(m, &range, &index, err);
-    let_go(m, was_running);
+    return 0;
+}
+
+int machine_hold(struct machine *m, bool *ret_was_running, struct err *err)
+{
+    bool was_running = m->is_started && !atomic_load(&m->pause.is_wanted);
+    int r = was_running ? machine_pause(m, err) : 0;
+
+    if (r == 0) {
+        *ret_was_running = was_running;
+    }
+    return r;
+}
+
+void machine_let_go(struct machine *m, bool was_running)
+{
+    if (was_running) {
+        (void)machine_resume(m, NULL);
+    }
+}
+
+int machine_add_extra(struct machine *m, const struct mem_range *wanted, unsigned *ret_index,
+                      struct err *err)
+{
+    struct mem_range range = *wanted;
+    unsigned index = 0;
+    int r = place(m->mem, &range, err);
+
+    if (r == 0) {
+        r = add(m, &range, &index, err);
+    }
     if (r == 0) {
         *ret_index = index;
     }
@@ -93,9 +111,6 @@ int machine_add_extra(struct machine *m, void *host, uint64_t len, bool is_read_
 
 void machine_remove_extra(struct machine *m, unsigned index)
 {
-    bool was_running = hold(m);
-
     mem_extra_remove(m->mem, index);
     (void)hv_extra_changed(m->vm, index);
-    let_go(m, was_running);
 }

@@ -44,8 +44,9 @@ int machine_new(const struct vm_config *config, const struct tty_port *console,
                 struct machine **ret_machine, struct err *err);
 int machine_start(struct machine *machine, struct err *err);
 /* Returns when everything stands still; nothing happens if it does already.  Time goes on for the
- * guest, which is told that it was stopped. */
-void machine_pause(struct machine *machine);
+ * guest, which is told that it was stopped.  -ETIMEDOUT: something waits for memory that nobody
+ * brings; the machine runs on. */
+int machine_pause(struct machine *machine, struct err *err);
 /* Let it run on; nothing happens if it runs.  All devices look at all their queues first.  The
  * first resume of a machine that came from a snapshot starts it. */
 int machine_resume(struct machine *machine, struct err *err);
@@ -82,7 +83,7 @@ int machine_plug_drive(struct machine *machine, const struct config_drive *drive
 int machine_plug_pmem(struct machine *machine, const struct config_pmem *pmem, struct err *err);
 int machine_plug_net(struct machine *machine, const struct config_net *net, struct err *err);
 /* Take a device off the PCI bus, as if it had been pulled; `kind` is "virtio-net" and the like.
- * After return it uses nothing of the host any more.  -ENOENT. */
+ * After return it uses nothing of the host any more.  -ENOENT; -ETIMEDOUT as of machine_pause(). */
 int machine_unplug(struct machine *machine, const char *kind, const char *id);
 
 /* live_drive.c: another disk (NULL: the same) and the limits that the patch names.  The disk is the

@@ -51,6 +51,7 @@ struct machine_pause {
     pthread_cond_t changed;
     _Atomic bool is_wanted; /* changes under the lock */
     unsigned parked_count;  /* vCPU threads that wait */
+    int64_t max_ns;         /* how long others may take to stand still */
 };
 
 struct machine {
@@ -133,14 +134,21 @@ int machine_bind_doorbell(struct machine *machine, const struct virtio_dev *vdev
 int machine_add_drives(struct machine *machine, const struct vm_config *config, struct loop *loop,
                        struct err *err);
 
-/* extra.c: memory of a device in the guest's address space, also while the machine runs; `host` is
- * the caller's, whole pages. */
-int machine_add_extra(struct machine *machine, void *host, uint64_t len, bool is_read_only,
-                      unsigned *ret_index, struct err *err);
+/* extra.c: nothing may run while memory comes or goes.  A machine that stands still already, or was
+ * not started, stays as it is. */
+int machine_hold(struct machine *machine, bool *ret_was_running, struct err *err);
+void machine_let_go(struct machine *machine, bool was_running);
+/* extra.c: memory of a device in the guest's address space: at range->gpa, which is refused if it
+ * is not free, or with 0 there where room is.  range->host is the caller's, whole pages.  The
+ * machine is held. */
+int machine_add_extra(struct machine *machine, const struct mem_range *range, unsigned *ret_index,
+                      struct err *err);
 void machine_remove_extra(struct machine *machine, unsigned index);
 /* pmems.c: persistent memory, in the order of the configuration. */
 int machine_add_pmems(struct machine *machine, const struct vm_config *config, struct loop *loop,
                       struct err *err);
+/* Sections of a snapshot: where the memory of each is. */
+int machine_save_places(const struct machine *machine, struct state_file *file, struct err *err);
 /* balloon.c: the balloon, if there is one. */
 int machine_add_balloon(struct machine *machine, const struct vm_config *config, struct loop *loop,
                         struct err *err);

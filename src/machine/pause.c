@@ -7,13 +7,24 @@
  * are rung while the loops are held, then the loops go on, then the vCPUs.
  *
  * A machine from a snapshot has no threads before its first resume.
+ *
+ * Whoever touches memory that a page fault handler brings (host/uffd.h) waits for that handler, in
+ * the kernel, and cannot be held there.  So a pause has a deadline: when it has passed, all that
+ * stands still runs on, and the pause has failed.
  */
+#include <errno.h>
+
+#include "base/clock.h"
 #include "dev/virtio/virtio.h"
 #include "io/loop.h"
 #include "machine/machine_int.h"
 
+/* As long as Firecracker waits for its vCPUs. */
+#define PAUSE_MAX_NS (30 * NS_PER_S)
+
 void machine_pause_init(struct machine *m)
 {
+    m->pause.max_ns = PAUSE_MAX_NS;
     (void)pthread_mutex_init(&m->pause.lock, NULL);
     (void)pthread_cond_init(&m->pause.changed, NULL);
 }
@@ -31,41 +42,68 @@ void machine_wake_parked(struct machine *m)
     (void)pthread_mutex_unlock(&m->pause.lock);
 }
 
-static void park_vcpus(struct machine *m)
-{
-    struct machine_pause *p = &m->pause;
-
-    (void)pthread_mutex_lock(&p->lock);
-    atomic_store(&p->is_wanted, true);
-    for (unsigned i = 0; i < m->vcpu_count; i++) {
-        hv_vcpu_kick(m->vcpus[i].hv);
-    }
-    while (p->parked_count < m->vcpu_count && machine_end(m) == MACHINE_RUNS) {
-        (void)pthread_cond_wait(&p->changed, &p->lock);
-    }
-    (void)pthread_mutex_unlock(&p->lock);
-}
-
-void machine_pause(struct machine *m)
-{
-    if (!m->is_started || atomic_load(&m->pause.is_wanted)) {
-        return;
-    }
-    park_vcpus(m);
-    for (unsigned i = 0; i < m->loop_count; i++) {
-        loop_pause(m->loops[i]);
-    }
-    for (unsigned i = 0; i < m->vcpu_count && machine_end(m) == MACHINE_RUNS; i++) {
-        hv_vcpu_paused(m->vcpus[i].hv);
-    }
-}
-
 static void unpark_vcpus(struct machine *m)
 {
     (void)pthread_mutex_lock(&m->pause.lock);
     atomic_store(&m->pause.is_wanted, false);
     (void)pthread_cond_broadcast(&m->pause.changed);
     (void)pthread_mutex_unlock(&m->pause.lock);
+}
+
+static int park_vcpus(struct machine *m, int64_t until_ns)
+{
+    struct timespec until = clock_timespec(until_ns);
+    struct machine_pause *p = &m->pause;
+    int r = 0;
+
+    (void)pthread_mutex_lock(&p->lock);
+    atomic_store(&p->is_wanted, true);
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        hv_vcpu_kick(m->vcpus[i].hv);
+    }
+    while (r == 0 && p->parked_count < m->vcpu_count && machine_end(m) == MACHINE_RUNS) {
+        r = -pthread_cond_clockwait(&p->changed, &p->lock, CLOCK_MONOTONIC, &until);
+    }
+    (void)pthread_mutex_unlock(&p->lock);
+    return r;
+}
+
+static int hold_loops(struct machine *m, int64_t until_ns)
+{
+    for (unsigned i = 0; i < m->loop_count; i++) {
+        int r = loop_pause(m->loops[i], until_ns);
+
+        if (r < 0) {
+            while (i-- > 0) {
+                loop_resume(m->loops[i]);
+            }
+            return r;
+        }
+    }
+    return 0;
+}
+
+int machine_pause(struct machine *m, struct err *err)
+{
+    int64_t until_ns = clock_mono_ns() + m->pause.max_ns;
+    int r;
+
+    if (!m->is_started || atomic_load(&m->pause.is_wanted)) {
+        return 0;
+    }
+    r = park_vcpus(m, until_ns);
+    if (r == 0) {
+        r = hold_loops(m, until_ns);
+    }
+    if (r < 0) {
+        unpark_vcpus(m);
+        return err_set(err, r, "the machine did not stand still within %lld ms",
+                       (long long)(m->pause.max_ns / NS_PER_MS));
+    }
+    for (unsigned i = 0; i < m->vcpu_count && machine_end(m) == MACHINE_RUNS; i++) {
+        hv_vcpu_paused(m->vcpus[i].hv);
+    }
+    return 0;
 }
 
 int machine_resume(struct machine *m, struct err *err)

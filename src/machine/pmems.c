@@ -1,5 +1,6 @@
 /* pmems.c — persistent memory of the machine: files that the guest has as memory. */
 #include <errno.h>
+#include <stdio.h>
 
 #include "dev/memory/pmem.h"
 #include "dev/port/pmem_port.h"
@@ -8,6 +9,7 @@
 #include "machine/limits.h"
 #include "machine/machine_int.h"
 #include "metrics/metrics.h"
+#include "state/state.h"
 
 static int name_root(struct machine *m, const struct resource_pmem *pmem, unsigned number,
                      struct err *err)
@@ -44,19 +46,81 @@ static int add_device(struct machine *m, const struct config_pmem *pmem, unsigne
     return r;
 }
 
-static int add(struct machine *m, const struct config_pmem *pmem, struct loop *loop,
-               struct err *err)
+/* --- its place: after some came and went, not what it would be given anew --- */
+
+int machine_save_places(const struct machine *m, struct state_file *file, struct err *err)
+{
+    int r = 0;
+
+    for (unsigned i = 0; r == 0 && i < m->slot_count; i++) {
+        const struct machine_slot *slot = &m->slots[i];
+
+        if (slot->extra) {
+            uint64_t gpa = mem_extra_at(m->mem, slot->extra - 1)->gpa.v;
+            struct state s;
+
+            state_save(file, &s, "place.%s", slot->id);
+            state_u64(&s, "address", &gpa);
+            r = state_close(&s, err);
+        }
+    }
+    return r;
+}
+
+/* 0: a file of a version that did not say, or no file. */
+static int load_place(struct state_file *file, const char *id, gpa_t *ret_gpa, struct err *err)
+{
+    uint64_t gpa = 0;
+    struct state s;
+    int r;
+
+    if (!file || !state_has(file, id)) {
+        return 0;
+    }
+    r = state_load(file, &s, err, "%s", id);
+    if (r == 0) {
+        state_u64(&s, "address", &gpa);
+        r = state_close(&s, err);
+    }
+    *ret_gpa = GPA(gpa);
+    return r;
+}
+
+/* The machine is held. */
+static int add_held(struct machine *m, const struct config_pmem *pmem, struct loop *loop,
+                    struct err *err)
 {
     const struct pmem_port *port = pmem->port;
+    struct mem_range range = {
+        .len = port->len, .host = port->host, .is_read_only = port->is_read_only};
+    char section[STATE_NAME_MAX];
     unsigned index = 0;
-    int r = machine_add_extra(m, port->host, port->len, port->is_read_only, &index, err);
+    int r;
 
+    (void)snprintf(section, sizeof(section), "place.%s", pmem->resource->id);
+    r = load_place(m->restored, section, &range.gpa, err);
+    if (r == 0) {
+        r = machine_add_extra(m, &range, &index, err);
+    }
     if (r < 0) {
         return r;
     }
     r = add_device(m, pmem, index, loop, err);
     if (r < 0) {
         machine_remove_extra(m, index);
+    }
+    return r;
+}
+
+static int add(struct machine *m, const struct config_pmem *pmem, struct loop *loop,
+               struct err *err)
+{
+    bool was_running = false;
+    int r = machine_hold(m, &was_running, err);
+
+    if (r == 0) {
+        r = add_held(m, pmem, loop, err);
+        machine_let_go(m, was_running);
     }
     return r;
 }

@@ -3,8 +3,8 @@
  * Sections: "machine" says what kind of machine it is, "vm", "cpuid" and
  * "vcpu.<n>" hold what the engine
  * has, "device.<kind>@<address>" each device on a bus, "pci.bus." and "pci.<kind>.<id>" the PCI bus
- * and what is on it.  Devices come first when saving: one that finishes its requests still raises
- * interrupts.
+ * and what is on it, "place.<id>" where a device's own memory is.  Devices come first when saving:
+ * one that finishes its requests still raises interrupts.
  */
 #include "machine/snapshot.h"
 
@@ -402,6 +402,9 @@ int machine_save(struct machine *m, struct state_file *file, struct err *err)
 {
     int r = save_shape(m, file, err);
 
+    if (r == 0) {
+        r = machine_save_places(m, file, err);
+    }
     if (r == 0) {
         r = each_device(m, file, save_device, err);
     }

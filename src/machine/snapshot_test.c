@@ -5,9 +5,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "boot/fake_kernel.h"
 #include "dev/port/tty_port.h"
-#include "machine/machine.h"
+#include "machine/machine_int.h"
 #include "machine/snapshot.h"
 #include "state/state.h"
 #include "tests/lib/test.h"
@@ -26,6 +27,7 @@ struct port {
     atomic_uint count;
     _Atomic uint8_t last;
     atomic_bool has_gap;
+    atomic_bool is_stuck; /* whoever writes waits */
 };
 
 static void on_write(void *owner, const void *bytes, size_t len)
@@ -33,6 +35,9 @@ static void on_write(void *owner, const void *bytes, size_t len)
     const uint8_t *data = bytes;
     struct port *p = owner;
 
+    while (atomic_load(&p->is_stuck)) {
+        (void)usleep(1000);
+    }
     for (size_t i = 0; i < len; i++) {
         if (atomic_load(&p->count) && data[i] != (uint8_t)(atomic_load(&p->last) + 1)) {
             atomic_store(&p->has_gap, true);
@@ -105,14 +110,42 @@ TEST(machine_snapshot, a_paused_machine_stands_still_and_loses_nothing)
     for (unsigned i = 0; i < 20; i++) {
         CHECK_OK(machine_resume(m, &err), &err);
         wait_for_output(&port);
-        machine_pause(m);
-        machine_pause(m);
+        CHECK_INT(machine_pause(m, NULL), 0);
+        CHECK_INT(machine_pause(m, NULL), 0);
         check_still(&port);
         CHECK_OK(machine_resume(m, &err), &err);
     }
-    machine_pause(m);
+    CHECK_INT(machine_pause(m, NULL), 0);
     CHECK(!atomic_load(&port.has_gap));
     machine_free(m); /* paused as it is */
+}
+
+/* As one that waits for memory which nobody brings. */
+TEST(machine_snapshot, a_vcpu_that_does_not_stop_fails_the_pause_and_nothing_else)
+{
+    struct port port;
+    struct vm_config config = {0};
+    struct machine *m;
+    struct err err = {0};
+
+    port_init(&port);
+    m = build(&port, &config);
+    m->pause.max_ns = 20 * NS_PER_MS;
+    CHECK_OK(machine_start(m, &err), &err);
+    wait_for_output(&port);
+    atomic_store(&port.is_stuck, true);
+    (void)usleep(10000);
+    CHECK_INT(machine_pause(m, &err), -ETIMEDOUT);
+    CHECK_STR(err.text, "the machine did not stand still within 20 ms");
+    atomic_store(&port.is_stuck, false);
+    wait_for_output(&port);
+    m->pause.max_ns = 60 * NS_PER_S;
+    CHECK_INT(machine_pause(m, &err), 0);
+    check_still(&port);
+    CHECK_OK(machine_resume(m, &err), &err);
+    wait_for_output(&port);
+    CHECK(!atomic_load(&port.has_gap));
+    machine_free(m);
 }
 
 TEST(machine_snapshot, a_machine_that_ends_cannot_hold_up_a_pause)
@@ -130,7 +163,7 @@ TEST(machine_snapshot, a_machine_that_ends_cannot_hold_up_a_pause)
             wait_for_output(&port);
         }
         machine_stop(m);
-        machine_pause(m);
+        CHECK_INT(machine_pause(m, NULL), 0);
         CHECK_INT(machine_end(m), MACHINE_STOPPED);
         machine_free(m);
     }
@@ -148,7 +181,7 @@ static struct machine *make_snapshot(struct port *port, struct state_file *file,
     m = build(port, &config);
     CHECK_OK(machine_start(m, &err), &err);
     wait_for_output(port);
-    machine_pause(m);
+    CHECK_INT(machine_pause(m, NULL), 0);
     *ret_fd = mkstemp(path);
     CHECK(*ret_fd >= 0);
     (void)unlink(path);
@@ -217,7 +250,7 @@ TEST(machine_snapshot, what_changed_is_the_page_that_was_written)
     CHECK_INT(data_pages(fd), 0);
     CHECK_OK(machine_resume(m, &err), &err);
     wait_for_output(&port);
-    machine_pause(m);
+    CHECK_INT(machine_pause(m, NULL), 0);
     for (unsigned i = 0; i < 2; i++) { /* nothing is forgotten before that is asked for */
         CHECK_INT(ftruncate(fd, 0), 0);
         CHECK_OK(machine_save_memory(m, fd, MEMORY_CHANGED, &err), &err);

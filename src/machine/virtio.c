@@ -100,18 +100,25 @@ struct virtio_dev *machine_find_virtio(const struct machine *m, const char *kind
 int machine_unplug(struct machine *m, const char *kind, const char *id)
 {
     unsigned i = find(m, kind, id);
+    bool was_running = false;
     unsigned extra;
+    int r;
 
     if (i == m->slot_count || !m->slots[i].fn) {
         return -ENOENT;
     }
-    machine_unplace_pci(m, &m->slots[i]);
     extra = m->slots[i].extra;
+    r = extra ? machine_hold(m, &was_running, NULL) : 0;
+    if (r < 0) {
+        return r;
+    }
+    machine_unplace_pci(m, &m->slots[i]);
     free(m->slots[i].id);
     m->slot_count--;
     memmove(&m->slots[i], &m->slots[i + 1], (m->slot_count - i) * sizeof(m->slots[0]));
     if (extra) {
-        machine_remove_extra(m, extra - 1); /* it looks at all slots, and this device is gone */
+        machine_remove_extra(m, extra - 1);
+        machine_let_go(m, was_running); /* looks at all slots, and this device is gone */
     }
     return 0;
 }

@@ -144,12 +144,15 @@ int do_delete_pmem(struct microvm *vm, const struct action *action, struct err *
 {
     struct microvm_resources *res = &vm->resources;
     unsigned at = find_pmem(vm, action->id);
+    int r;
 
     if (at < res->pmem_count && res->pmems[at].root_device) {
         return err_set(err, -EBUSY, "Cannot unplug root device");
     }
-    if (at == res->pmem_count || machine_unplug(vm->machine, PMEM_KIND, action->id) < 0) {
-        return err_set(err, -ENOENT, "Device not found");
+    r = at == res->pmem_count ? -ENOENT : machine_unplug(vm->machine, PMEM_KIND, action->id);
+    if (r < 0) {
+        return err_set(err, r,
+                       r == -ETIMEDOUT ? "The vCPUs do not stand still" : "Device not found");
     }
     pmem_port_free(vm->pmem_ports[at]);
     resource_pmem_fini(&res->pmems[at]);

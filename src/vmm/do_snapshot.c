@@ -26,7 +26,10 @@ int do_patch_vm(struct microvm *vm, const struct action *action, struct err *err
         }
         vm->state = MICROVM_RUNNING;
     } else {
-        machine_pause(vm->machine);
+        r = machine_pause(vm->machine, err);
+        if (r < 0) {
+            return err_set(err, r, "Failed to pause the vCPUs.");
+        }
         vm->state = MICROVM_PAUSED;
     }
     return r;

@@ -146,3 +146,26 @@ def test_a_snapshot_finds_the_memory_where_it_was(new_vm, folder):
     other = new_vm()
     refused_with(other.put("/snapshot/load", body),
                  f"Restored pmem size {4 * MIB} does not match backing file mapping size {6 * MIB}")
+
+
+def test_a_snapshot_after_memory_was_pulled(new_vm, folder):
+    """What stays is not where it would be put in a machine that never had the other."""
+    vm = new_vm("--enable-pci")
+    for name in "ab":
+        (folder / name).write_bytes(name.encode() * 2 * MIB)
+        add(vm, folder / name, name)
+    vm.boot()
+    vm.sh("for d in /sys/bus/pci/devices/*; do [ $(cat $d/device) = 0x105b ] && { echo 1 >$d/remove; break; }; done; true")
+    ok(vm.delete("/pmem/a"))
+    place = vm.sh("cat /sys/block/pmem1/device/resource")
+    ok(vm.patch("/vm", {"state": "Paused"}))
+    paths = str(folder / "state"), str(folder / "mem")
+    ok(vm.put("/snapshot/create", {"snapshot_path": paths[0], "mem_file_path": paths[1]}))
+    vm.kill()
+    other = new_vm("--enable-pci")
+    ok(other.put("/snapshot/load", {
+        "snapshot_path": paths[0], "mem_backend": {"backend_type": "File", "backend_path": paths[1]}, "resume_vm": True}))
+    assert other.sh("cat /sys/block/pmem1/device/resource") == place
+    assert other.sh("echo 3 >/proc/sys/vm/drop_caches; dd if=/dev/pmem1 bs=4 count=1 2>/dev/null") == "bbbb"
+    # and the place of the one that went is free
+    ok(other.put("/pmem/c", pmem(folder / "a", "c")))
