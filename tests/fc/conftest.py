@@ -11,6 +11,7 @@ import tempfile
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+import guest  # noqa: E402
 from microvm import MicroVm  # noqa: E402
 
 
@@ -44,13 +45,23 @@ def vm(new_vm):
     return new_vm()
 
 
-@pytest.fixture(scope="module")
-def booted():
-    """A guest with a root drive and a shell on its console, shared by the tests of a file that only look."""
+def life(**kwargs):
     path = pathlib.Path(tempfile.mkdtemp(prefix="ec1-fc-", dir="/tmp"))
     vm = MicroVm(path)
     try:
-        yield vm.boot()
+        yield vm.boot(**kwargs)
     finally:
         vm.kill()
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def booted():
+    """A guest with a root drive and a shell on its console, shared by the tests of a file that only look."""
+    yield from life()
+
+
+@pytest.fixture(scope="module")
+def debian():
+    """The same with Debian's kernel, whatever the others have."""
+    yield from life(kernel=guest.debian())

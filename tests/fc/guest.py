@@ -1,7 +1,8 @@
 """Guest files, made on the spot without root privileges and kept below build/fc-guest.
 
-kernel()        Debian's cloud kernel: virtio drivers and ext4 are modules
-initrd()        busybox and those modules; mounts root= and goes there, else stays: a shell on the console
+kernel()        what guests boot: debian(), or with EC1_FC_GUEST=own kernel_own(), whose boot costs a quarter
+debian()        Debian's cloud kernel: virtio drivers and ext4 are modules
+initrd()        busybox and the kernel's modules; mounts root= and goes there, else stays: a shell on the console
 rootfs(copy)    an ext4 root with busybox; `copy` gets one of its own to write to
 vmlinux()       the ELF inside it; None where it cannot be unpacked
 kernel_own()    the ELF of a kernel with everything built in, as Firecracker's users build theirs; None if it was not
@@ -80,16 +81,24 @@ def _kernel_dir():
     return pathlib.Path(out.stdout.strip().splitlines()[-1])
 
 
-def kernel():
+def debian():
     return next((_kernel_dir() / "boot").glob("vmlinuz-*"))
+
+
+def kernel():
+    return kernel_own() if has_own() else debian()
+
+
+def has_own():
+    return os.environ.get("EC1_FC_GUEST") == "own" and kernel_own() is not None
 
 
 @functools.cache
 def vmlinux():
     """The ELF inside the Debian kernel, as a file of its own; None without what unpacks it."""
     out = BUILD / "vmlinux"
-    if not _newer(out, kernel()):
-        data = kernel().read_bytes()
+    if not _newer(out, debian()):
+        data = debian().read_bytes()
         sects = data[0x1F1] or 4
         start = (sects + 1) * 512 + struct.unpack_from("<I", data, 0x248)[0]
         length = struct.unpack_from("<I", data, 0x24C)[0]
@@ -170,8 +179,9 @@ def _busybox():
 
 
 @functools.cache
-def initrd():
-    out = BUILD / "initrd"
+def initrd(for_kernel=None):
+    has_modules = (for_kernel or kernel()) != kernel_own()
+    out = BUILD / ("initrd" if has_modules else "initrd-own")
     me = pathlib.Path(__file__)
     if not _newer(out, me, kernel(), tool()):
         files = {"dev": (0o40755, b""), "bin": (0o40755, b""), "modules": (0o40755, b"")}
@@ -182,11 +192,11 @@ def initrd():
         files["bin/guest_tool"] = (0o100755, tool().read_bytes())
         files["init"] = (0o100755, INIT.encode())
         names = []
-        for path in _module_files():
+        for path in _module_files() if has_modules else ():
             name = path.name.split(".ko")[0] + ".ko"
             files["modules/" + name] = (0o100644, _module_bytes(path))
             names.append(name)
-        files["modules/list"] = (0o100644, ("\n".join(names) + "\n").encode())
+        files["modules/list"] = (0o100644, "".join(n + "\n" for n in names).encode())
         data = _cpio(files)
         # The console that /init gets as its own must exist before devtmpfs is mounted.
         out.parent.mkdir(parents=True, exist_ok=True)

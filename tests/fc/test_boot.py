@@ -9,6 +9,11 @@ def cmdline(vm):
     return vm.sh("cat /proc/cmdline").strip()
 
 
+@pytest.fixture(scope="module")
+def booted(debian):
+    return debian
+
+
 def test_bzimage_boots_to_userspace(booted):
     assert booted.sh("uname -r").strip().endswith("cloud-amd64")
 
@@ -26,7 +31,7 @@ def test_an_elf_kernel_boots_by_pvh(new_vm, booted):
 
 
 def test_a_bzimage_boots_by_the_64_bit_protocol(new_vm):
-    vm = new_vm("--level", "Debug").boot()
+    vm = new_vm("--level", "Debug").boot(kernel=guest.debian())
     vm.has_log("Kernel loaded using Linux 64-bit boot protocol (bzImage)\n")
 
 
