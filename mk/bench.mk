@@ -1,6 +1,6 @@
 # bench.mk — measurements, each beside a peer in the same run.  They never fail on a number.
 
-.PHONY: bench bench-api bench-engine bench-kvm bench-soft bench-soft-programs
+.PHONY: bench bench-api bench-engine bench-kvm bench-soft bench-soft-programs bench-vimto
 
 BENCH_BINS := $(O)/bench/interp $(O)/bench/exec $(O)/bench/boot
 
@@ -16,7 +16,7 @@ bench:
 	@$(AGAIN) bench-engine
 	@$(AGAIN) bench-kvm
 
-$(O)/bench/guest_init $(O)/bench/guest_mark: $(O)/bench/%: bench/%.c
+$(O)/bench/guest_init $(O)/bench/guest_mark $(O)/bench/vimto_init: $(O)/bench/%: bench/%.c
 	@mkdir -p $(@D)
 	@echo "  LD      $@"
 	@$(CC) $(BASE_FLAGS) $(WARN) -Os -static -s -o $@ $<
@@ -44,6 +44,15 @@ bench-api:
 	@$(AGAIN) $(JOBS) all kernel $(O)/bench/boot $(O)/bench/guest_mark
 	$(call API_BENCH,soft)
 	@if $(HAS_KVM); then $(call API_BENCH,kvm); else tests/nested/outer -t 1500 -- sh -c '$(call API_BENCH,kvm)'; fi
+
+# The test runner: an empty Go package beside this host and a VM of qemu, files on its share; on KVM only the start.
+bench-vimto:
+	@tools/setup build test kernel bench
+	@$(AGAIN) $(JOBS) all kernel $(O)/bench/vimto_init
+	/usr/bin/python3 bench/vimto.py --engine soft --json $(O)/bench/vimto-soft.json $(VIMTO_ARGS) $(O)
+	@if $(HAS_KVM); then $(VIMTO_KVM) $(VIMTO_ARGS) $(O); else tests/nested/outer -t 1500 -- $(VIMTO_KVM) --rows start --no-go --runs 3 $(O); fi
+
+VIMTO_KVM = /usr/bin/python3 bench/vimto.py --engine kvm --json $(O)/bench/vimto-kvm.json
 
 # The software engine beside qemu's TCG and this host, row by row (bench/soft.py): a minute or two for each run.
 # A few rows in seconds, on what is built: bench/soft.py --quick --rows syscall,pagefault

@@ -12,5 +12,6 @@ help:
 	@echo "make lint     layering, form, static analysis (make lint-full: of the tests, too)"
 	@echo "make coverage which functions the tests call; fails at 85 % or below"
 	@echo "make bench-soft  the software engine beside qemu and the host: minutes"
+	@echo "make bench-vimto a test of nothing, and files on a share, beside the host and qemu"
 	@echo "make format   clang-format everything"
 	@echo "make MODE=san / MODE=cov / CC=clang ... any of the above in another variant"
