@@ -6,9 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/auto.h"
@@ -35,65 +32,36 @@ static void command_text(char **argv, char *out, size_t size)
     }
 }
 
-static int cancel_init(struct run_vm *run, struct err *err)
+static double seconds(int64_t ns)
 {
-    static const int caught[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-
-    run->cancel.signals = run->cancel.timer = run->cancel.all = -1;
-    (void)sigemptyset(&run->cancel.blocked);
-    for (size_t i = 0; i < ARRAY_LEN(caught); i++) {
-        (void)sigaddset(&run->cancel.blocked, caught[i]);
-    }
-    /* Threads that are started from here on inherit the mask: signals come to the descriptor only.
-     */
-    if (pthread_sigmask(SIG_BLOCK, &run->cancel.blocked, NULL) != 0) {
-        return err_set(err, -EINVAL, "block signals");
-    }
-    run->cancel.signals = signalfd(-1, &run->cancel.blocked, SFD_CLOEXEC | SFD_NONBLOCK);
-    run->cancel.all = epoll_create1(EPOLL_CLOEXEC);
-    if (run->cancel.signals < 0 || run->cancel.all < 0) {
-        return err_sys(err, "watch for signals");
-    }
-    if (run->timeout_ns > 0) {
-        struct itimerspec when = {.it_value = {.tv_sec = run->timeout_ns / NS_PER_S,
-                                               .tv_nsec = run->timeout_ns % NS_PER_S}};
-        struct epoll_event ev = {.events = EPOLLIN};
-
-        run->cancel.timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-        if (run->cancel.timer < 0 || timerfd_settime(run->cancel.timer, 0, &when, NULL) < 0 ||
-            epoll_ctl(run->cancel.all, EPOLL_CTL_ADD, run->cancel.timer, &ev) < 0) {
-            return err_sys(err, "set the timeout");
-        }
-    }
-    return 0;
+    return (double)ns / 1e9;
 }
 
-static void cancel_fini(struct run_vm *run)
+/* Returns the time. */
+static int64_t tell(const struct run_vm *run, const char *what)
 {
-    const int fds[] = {run->cancel.signals, run->cancel.timer, run->cancel.all};
+    int64_t now = clock_mono_ns();
 
-    for (size_t i = 0; i < ARRAY_LEN(fds); i++) {
-        if (fds[i] >= 0) {
-            (void)close(fds[i]);
-        }
-    }
-}
-
-static bool is_readable(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-
-    return fd >= 0 && poll(&p, 1, 0) == 1;
-}
-
-static void tell(const struct run_vm *run, const char *what)
-{
     if (run->is_verbose) {
-        log_put(LOG_ERROR, "%7.3f s  %s", (double)(clock_mono_ns() - run->start_ns) / 1e9, what);
+        log_put(LOG_ERROR, "%7.3f s  %s", seconds(now - run->start_ns), what);
+    }
+    return now;
+}
+
+/* Where the time went.  Mounts are made by the guest, which has a clock of its own. */
+static void tell_split(const struct run_vm *run, int64_t mount_ns)
+{
+    int64_t now = clock_mono_ns();
+
+    if (run->is_verbose && run->ended_ns) {
+        log_put(LOG_ERROR, "start %.3f s, boot %.3f s, mount %.3f s, exec %.3f s, end %.3f s",
+                seconds(run->built_ns - run->start_ns),
+                seconds(run->ready_ns - run->built_ns - mount_ns), seconds(mount_ns),
+                seconds(run->ended_ns - run->ready_ns), seconds(now - run->ended_ns));
     }
 }
 
-static void tell_machine(const struct run_vm *run)
+static void tell_machine(struct run_vm *run)
 {
     const struct instance_info *info = vm_info(run->vm);
 
@@ -101,14 +69,14 @@ static void tell_machine(const struct run_vm *run)
         log_put(LOG_ERROR, "engine %s, kernel %s", info->engine, info->kernel);
         log_put(LOG_ERROR, "command line: %s", vm_cmdline(run->vm));
     }
-    tell(run, "the machine is built");
+    run->built_ns = tell(run, "the machine is built");
 }
 
-static void tell_boot(const struct run_vm *run)
+static void tell_boot(struct run_vm *run)
 {
     char text[512];
 
-    tell(run, "the guest's init is ready");
+    run->ready_ns = tell(run, "the guest's init is ready");
     if (run->is_verbose) {
         vm_phases_text(run->vm, text, sizeof(text));
         log_put(LOG_ERROR, "           in the guest: %s", text);
@@ -153,6 +121,12 @@ static bool has_ended(const struct run_vm *run)
     return poll(&p, 1, 500) == 1;
 }
 
+static int orphaned(const struct run_vm *run)
+{
+    log_error("the process that wanted this run is gone");
+    return run->failed_status;
+}
+
 int run_vm_process(struct run_vm *run, const struct process_args *process, char **argv,
                    const struct process_io *io)
 {
@@ -161,14 +135,17 @@ int run_vm_process(struct run_vm *run, const struct process_args *process, char 
     struct process_io with_cancel = *io;
     int r;
 
-    with_cancel.cancel_fd = run->cancel.all;
+    with_cancel.cancel_fd = run->cancel.command;
     r = process_run(vm_socket(run->vm), process, argv, &with_cancel, &result, &err);
     if (r == 0 && result.status == 0) {
         return 0;
     }
-    if (is_readable(run->cancel.timer)) {
+    if (run_cancel_timed_out(&run->cancel)) {
         log_error("timeout: the command did not end within %.3g s", (double)run->timeout_ns / 1e9);
         return run->failed_status;
+    }
+    if (r < 0 && run_cancel_is_orphan(&run->cancel)) {
+        return orphaned(run);
     }
     if (r < 0 && r != -EINTR && has_ended(run)) {
         return status_of_end(run);
@@ -193,15 +170,6 @@ static bool has_writable_share(const struct vm_spec *spec)
     return false;
 }
 
-/* A signal that came while no command ran: its exit status, 0 if there was none. */
-static int taken_signal(const struct run_vm *run)
-{
-    struct signalfd_siginfo info;
-    ssize_t got = read(run->cancel.signals, &info, sizeof(info));
-
-    return got == (ssize_t)sizeof(info) ? 128 + (int)info.ssi_signo : 0;
-}
-
 /* With the guest up. */
 static int run_steps(struct run_vm *run, struct err *err)
 {
@@ -211,19 +179,19 @@ static int run_steps(struct run_vm *run, struct err *err)
         status = fail(run, err);
     }
     if (status == 0) {
-        status = taken_signal(run);
+        status = run_cancel_signal(&run->cancel);
     }
     if (status == 0) {
         /* Meanwhile signals are the command's: exec_run() forwards them. */
         status = run_vm_process(run, run->process, run->argv, &run->io);
     }
-    tell(run, "the command ended");
     if (run->after) {
         status = run->after(run, status);
     }
+    run->ended_ns = tell(run, "the command ended");
     if (has_writable_share(run->spec) && vm_end(run->vm) == MACHINE_RUNS) {
         vm_shutdown(run->vm, 10 * NS_PER_S); /* what was written through mmap reaches the host */
-        tell(run, "the guest is down");
+        (void)tell(run, "the guest is down");
     }
     vm_note_exit(run->vm, status);
     return status;
@@ -231,12 +199,14 @@ static int run_steps(struct run_vm *run, struct err *err)
 
 static int boot_and_run(struct run_vm *run, struct err *err)
 {
-    struct epoll_event ev = {.events = EPOLLIN};
-    int r = vm_boot(run->vm, run->cancel.signals, err);
-    int status = r == -ECANCELED ? taken_signal(run) : 0;
+    int r = vm_boot(run->vm, run->cancel.boot, err);
+    int status = r == -ECANCELED ? run_cancel_signal(&run->cancel) : 0;
 
     if (status > 0) {
         return status;
+    }
+    if (r == -ECANCELED) {
+        return orphaned(run);
     }
     if (r < 0) {
         bool has_panicked = vm_end(run->vm) == MACHINE_PANIC;
@@ -246,10 +216,8 @@ static int boot_and_run(struct run_vm *run, struct err *err)
         return has_panicked ? STATUS_PANIC : run->failed_status;
     }
     tell_boot(run);
-    if (epoll_ctl(run->cancel.all, EPOLL_CTL_ADD, vm_end_fd(run->vm), &ev) < 0) {
-        return err_sys(err, "watch the machine");
-    }
-    return run_steps(run, err);
+    r = run_cancel_watch_end(&run->cancel, vm_end_fd(run->vm), err);
+    return r < 0 ? r : run_steps(run, err);
 }
 
 static void show_counters(const struct run_vm *run)
@@ -283,12 +251,13 @@ int run_vm(struct run_vm *run)
     AUTO_FREE char *cwd = run->process->cwd ? strdup(run->process->cwd) : getcwd(NULL, 0);
     struct err err = {0};
     char text[256];
+    int64_t mount_ns = 0;
     int r;
 
     command_text(run->argv, text, sizeof(text));
     run->spec->command_text = text;
     run->spec->workdir = cwd;
-    r = cancel_init(run, &err);
+    r = run_cancel_init(&run->cancel, run->timeout_ns, run->parent, &err);
     if (r == 0) {
         r = build(run, &err);
     }
@@ -297,10 +266,14 @@ int run_vm(struct run_vm *run)
         r = boot_and_run(run, &err);
     }
     show_counters(run);
+    if (run->ended_ns) {
+        mount_ns = vm_phase_ns(run->vm, "mounts") - vm_phase_ns(run->vm, "modules");
+    }
     vm_free(run->vm);
     run->vm = NULL;
-    cancel_fini(run);
-    tell(run, "all is gone");
+    run_cancel_fini(&run->cancel);
+    (void)tell(run, "all is gone");
+    tell_split(run, mount_ns);
     run->spec->command_text = run->spec->workdir = NULL;
     return r < 0 ? fail(run, &err) : r;
 }

@@ -7,12 +7,13 @@
  */
 #pragma once
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "cli/process.h"
+#include "cli/run_cancel.h"
 #include "vmm/vm.h"
 
 /* The caller fills what stands above the line, and keeps all that it points at. */
@@ -23,6 +24,7 @@ struct run_vm {
     struct process_io io; /* cancel_fd is set here */
     int failed_status;    /* the exit status of our own failures */
     int64_t timeout_ns;   /* 0: none */
+    pid_t parent;         /* 0, or: with the end of this process the run ends */
     bool is_quiet;        /* no warnings, no progress */
     bool is_verbose;      /* what is done, and when */
     int64_t start_ns;     /* clock_mono_ns() when the caller began */
@@ -36,12 +38,8 @@ struct run_vm {
 
     /* --- */
     struct vm *vm;
-    struct {
-        sigset_t blocked;
-        int signals; /* signalfd */
-        int timer;   /* timerfd, -1: no timeout */
-        int all;     /* epoll over the end of the machine and the timer: readable when either is */
-    } cancel;
+    struct run_cancel cancel;
+    int64_t built_ns, ready_ns, ended_ns; /* clock_mono_ns() */
 };
 
 /* Returns the exit status. */

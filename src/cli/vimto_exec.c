@@ -1,13 +1,13 @@
 /* vimto_exec.c — `vimto exec`: one command in a VM that looks like the host. */
 #include <errno.h>
-#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
 #include "base/auto.h"
 #include "base/bits.h"
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "cli/run_vm.h"
@@ -24,6 +24,22 @@ struct vimto_run {
 
 /* core(5): the kernel writes a dump under this name into the folder that the process was in. */
 #define CORE_PATTERN "core-%e-%p"
+
+/* The `go` that started us: killed, it leaves its children behind, of which nobody would take the
+ * results.  0: somebody else did. */
+static pid_t find_go(void)
+{
+    AUTO_CALL(buf_fini) struct buf name = {0};
+    char path[64];
+    pid_t parent = getppid();
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)parent);
+    if (buf_read_file(&name, path, 64) < 0 || name.len == 0) {
+        return 0;
+    }
+    name.data[name.len - 1] = 0; /* the end of its line */
+    return vimto_is_go(buf_str(&name)) ? parent : 0;
+}
 
 /* As Go's strconv.ParseBool() reads a truth value. */
 static int parse_bool(const char *name, bool *ret_value, struct err *err)
@@ -151,6 +167,7 @@ int vimto_exec(const struct vimto_flags *flags, char **argv)
                          .io = {.in = STDIN_FILENO, .out = STDOUT_FILENO, .err = STDERR_FILENO},
                          .failed_status = VIMTO_FAILED,
                          .is_verbose = flags->is_verbose,
+                         .parent = find_go(),
                          .before = run_setup,
                          .after = run_teardown,
                          .owner = &vimto,

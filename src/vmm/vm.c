@@ -312,6 +312,18 @@ void vm_phases_text(const struct vm *vm, char *out, size_t size)
     }
 }
 
+int64_t vm_phase_ns(const struct vm *vm, const char *name)
+{
+    const Ec1__V1__Ready *ready = exec_ready_message(vm->ready);
+
+    for (size_t i = 0; ready && i < ready->n_phases; i++) {
+        if (strcmp(ready->phases[i]->name, name) == 0) {
+            return (int64_t)(ready->phases[i]->at_ns & INT64_MAX); /* guest: any number */
+        }
+    }
+    return 0;
+}
+
 const char *vm_socket(const struct vm *vm)
 {
     return vm->socket;

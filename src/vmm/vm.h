@@ -71,6 +71,8 @@ const char *vm_cmdline(const struct vm *vm);
 /* How far its init was at which second of the guest's clock, after vm_boot(); guest: its own words.
  */
 void vm_phases_text(const struct vm *vm, char *out, size_t size);
+/* When the phase `name` of them ended, ns of the guest's clock; 0 if it does not say. */
+int64_t vm_phase_ns(const struct vm *vm, const char *name);
 /* Path of the Unix socket of its vsock. */
 const char *vm_socket(const struct vm *vm);
 /* Readable once the machine ended. */
