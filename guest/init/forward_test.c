@@ -39,13 +39,13 @@ static int listen_here(int family, uint16_t *ret_port)
 
 static void setup(struct setup *s, int family, bool listens)
 {
-    struct forward_port port = {.address = "127.0.0.1"};
+    struct forward_ports ports = {.items = {{.address = "127.0.0.1"}}, .count = 1};
     struct err err = {0};
 
     serve_start(&s->serve);
-    s->listener = listen_here(family, &port.guest);
+    s->listener = listen_here(family, &ports.items[0].guest);
     CHECK(!listens || listen(s->listener, MANY) == 0);
-    CHECK_OK(forward_open(&port, 1, &s->forward, &err), &err);
+    CHECK_OK(forward_open(&ports, &s->forward, &err), &err);
     CHECK_OK(forward_start_on(s->forward, serve_connect(&s->serve), &err), &err);
 }
 
@@ -335,15 +335,15 @@ TEST(forward, the_end_of_the_vm_resets_and_then_refuses)
 
 TEST(forward, a_port_that_is_taken_is_named)
 {
-    struct forward_port port = {.address = "127.0.0.1", .guest = 1};
+    struct forward_ports ports = {.items = {{.address = "127.0.0.1", .guest = 1}}, .count = 1};
     struct forward *forward;
     struct err err = {0};
-    int fd = listen_here(AF_INET, &port.host);
+    int fd = listen_here(AF_INET, &ports.items[0].host);
     char want[32];
 
     CHECK(listen(fd, 1) == 0);
-    CHECK_INT(forward_open(&port, 1, &forward, &err), -EADDRINUSE);
-    (void)snprintf(want, sizeof(want), "port %u of 127.0.0.1", port.host);
+    CHECK_INT(forward_open(&ports, &forward, &err), -EADDRINUSE);
+    (void)snprintf(want, sizeof(want), "port %u of 127.0.0.1", ports.items[0].host);
     CHECK_HAS(err_text(&err), want);
     (void)close(fd);
 }

@@ -24,6 +24,7 @@
 struct run_args {
     struct process_args process; /* first: the shared setters */
     struct vm_spec spec;
+    struct forward_ports ports;
     char *mount_paths[2 * VM_MOUNT_MAX]; /* owned */
     int64_t timeout_ns;
     bool detach;
@@ -149,6 +150,11 @@ static int set_boot_timeout(void *owner, const char *text, struct err *err)
                            err);
 }
 
+static int set_publish(void *owner, const char *text, struct err *err)
+{
+    return forward_ports_add(&((struct run_args *)owner)->ports, text, err);
+}
+
 /* Where a share can be in the VM: an absolute path, and not the root, which has been entered when
  * shares are mounted. */
 static int check_mount_point(const char *text, const char *guest, struct err *err)
@@ -211,6 +217,8 @@ static int set_volume(void *owner, const char *text, struct err *err)
 static const struct arg_option g_options[] = {
     PROCESS_OPTIONS,
     {"volume", 'v', "HOST:GUEST[:ro]", "share a host folder or file", set_volume},
+    {"publish", 'p', "HOST:GUEST",
+     "lead a TCP port of this host (127.0.0.1) to one of the VM's loopback", set_publish},
     {"cpus", 0, "N", "virtual CPUs, 1 to 32 (default 1)", set_cpus},
     {"memory", 'm', "SIZE", "memory of the VM (default 512M)", set_memory},
     {"kernel", 'k', "FILE|DIR|IMAGE", "kernel to boot (default: the fetched one)", set_kernel},
@@ -362,6 +370,7 @@ static int run_command(struct run_args *args, char **argv)
                              .is_quiet = args->quiet,
                              .is_verbose = args->verbose,
                              .start_ns = clock_mono_ns(),
+                             .ports = &args->ports,
                              .owner = &run},
                       .args = args,
                       .notify_fd = -1,

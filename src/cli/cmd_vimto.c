@@ -79,6 +79,11 @@ static int set_sudo(void *owner, const char *text, struct err *err)
     return 0;
 }
 
+static int set_p(void *owner, const char *text, struct err *err)
+{
+    return forward_ports_add(&((struct vimto_flags *)owner)->ports, text, err);
+}
+
 #define FLAG_SETTER(field)                                                 \
     static int set_##field(void *owner, const char *text, struct err *err) \
     {                                                                      \
@@ -96,6 +101,8 @@ static const struct arg_option g_options[] = {
      "the kernel to boot; `:TAG` swaps the tag of the configured image", set_kernel},
     {"memory", 0, "SIZE", "memory of the VM (default 512M)", set_memory},
     {"smp", 0, "N", "virtual CPUs, 1 to 32 (default 1)", set_smp},
+    {"p", 0, "HOST:GUEST", "lead a TCP port of this host (127.0.0.1) to one of the VM's loopback",
+     set_p},
     {"sudo", 0, "[true]", "run the command as root of the VM", set_sudo},
     {"console", 0, NULL, "show the guest's console on stderr", set_show_console},
     {"verbose", 0, NULL, "say what is done, and how long it took", set_is_verbose},

@@ -197,6 +197,21 @@ static int run_steps(struct run_vm *run, struct err *err)
     return status;
 }
 
+static int start_forward(struct run_vm *run, struct err *err)
+{
+    int r = run->forward ? forward_start(run->forward, vm_socket(run->vm), err) : 0;
+
+    for (size_t i = 0; run->forward && i < run->ports->count && r == 0; i++) {
+        const struct forward_port *port = &run->ports->items[i];
+
+        if (run->is_verbose || port->host == 0) {
+            log_put(LOG_ERROR, "port %u of %s leads to port %u of the VM",
+                    forward_host_port(run->forward, i), port->address, port->guest);
+        }
+    }
+    return r;
+}
+
 static int boot_and_run(struct run_vm *run, struct err *err)
 {
     int r = vm_boot(run->vm, run->cancel.boot, err);
@@ -217,6 +232,9 @@ static int boot_and_run(struct run_vm *run, struct err *err)
     }
     tell_boot(run);
     r = run_cancel_watch_end(&run->cancel, vm_end_fd(run->vm), err);
+    if (r == 0) {
+        r = start_forward(run, err);
+    }
     return r < 0 ? r : run_steps(run, err);
 }
 
@@ -258,6 +276,9 @@ int run_vm(struct run_vm *run)
     run->spec->command_text = text;
     run->spec->workdir = cwd;
     r = run_cancel_init(&run->cancel, run->timeout_ns, run->parent, &err);
+    if (r == 0 && run->ports && run->ports->count > 0) {
+        r = forward_open(run->ports, &run->forward, &err);
+    }
     if (r == 0) {
         r = build(run, &err);
     }
@@ -269,6 +290,8 @@ int run_vm(struct run_vm *run)
     if (run->ended_ns) {
         mount_ns = vm_phase_ns(run->vm, "mounts") - vm_phase_ns(run->vm, "modules");
     }
+    forward_close(run->forward);
+    run->forward = NULL;
     vm_free(run->vm);
     run->vm = NULL;
     run_cancel_fini(&run->cancel);

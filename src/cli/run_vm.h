@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "cli/process.h"
 #include "cli/run_cancel.h"
+#include "exec/forward.h"
 #include "vmm/vm.h"
 
 /* The caller fills what stands above the line, and keeps all that it points at. */
@@ -21,13 +22,14 @@ struct run_vm {
     struct vm_spec *spec; /* command_text, workdir and pull are set here */
     const struct process_args *process;
     char **argv;
-    struct process_io io; /* cancel_fd is set here */
-    int failed_status;    /* the exit status of our own failures */
-    int64_t timeout_ns;   /* 0: none */
-    pid_t parent;         /* 0, or: with the end of this process the run ends */
-    bool is_quiet;        /* no warnings, no progress */
-    bool is_verbose;      /* what is done, and when */
-    int64_t start_ns;     /* clock_mono_ns() when the caller began */
+    struct process_io io;              /* cancel_fd is set here */
+    int failed_status;                 /* the exit status of our own failures */
+    int64_t timeout_ns;                /* 0: none */
+    pid_t parent;                      /* 0, or: with the end of this process the run ends */
+    bool is_quiet;                     /* no warnings, no progress */
+    bool is_verbose;                   /* what is done, and when */
+    int64_t start_ns;                  /* clock_mono_ns() when the caller began */
+    const struct forward_ports *ports; /* of this host that lead into the VM; NULL: none */
     /* NULL, or called when the guest is up, before the command: 0, an exit status in place of the
      * command's (its reason has been said), or a negative errno. */
     int (*before)(struct run_vm *run, struct err *err);
@@ -38,6 +40,7 @@ struct run_vm {
 
     /* --- */
     struct vm *vm;
+    struct forward *forward;
     struct run_cancel cancel;
     int64_t built_ns, ready_ns, ended_ns; /* clock_mono_ns() */
 };

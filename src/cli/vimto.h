@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "exec/forward.h"
 #include "vmm/vm.h"
 
 /* vimto itself failed. */
@@ -19,6 +20,7 @@ struct vimto_flags {
     const char *smp;
     uint64_t mem_bytes; /* 0: not said */
     unsigned vcpu_count;
+    struct forward_ports ports;
     bool sudo;
     bool show_console;
     bool is_verbose;

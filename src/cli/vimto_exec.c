@@ -171,7 +171,8 @@ int vimto_exec(const struct vimto_flags *flags, char **argv)
                          .before = run_setup,
                          .after = run_teardown,
                          .owner = &vimto,
-                         .start_ns = clock_mono_ns()};
+                         .start_ns = clock_mono_ns(),
+                         .ports = &flags->ports};
     struct err err = {0};
     int status = prepare(&vimto, flags, argv, &err);
 

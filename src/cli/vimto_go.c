@@ -176,6 +176,11 @@ static int go_test(const struct vimto_flags *flags, char **argv, struct err *err
     size_t lead;
     int r = check_words(argv, err);
 
+    if (r == 0 && flags->ports.count > 0) {
+        r = err_set(err, -EINVAL,
+                    "-p: tests of several packages, each in a VM of its own, cannot share a port; "
+                    "`vimto -p ... exec -- COMMAND...` leads one into a VM");
+    }
     if (r == 0) {
         r = exec_value(flags, &value, err);
     }

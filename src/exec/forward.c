@@ -408,23 +408,21 @@ static void close_slot(struct forward **slot)
     forward_close(*slot);
 }
 
-int forward_open(const struct forward_port *ports, size_t count, struct forward **ret_forward,
-                 struct err *err)
+int forward_open(const struct forward_ports *ports, struct forward **ret_forward, struct err *err)
 {
     AUTO_CALL(close_slot) struct forward *forward = calloc(1, sizeof(*forward));
     int r;
 
-    if (!forward || count > FORWARD_PORTS_MAX) {
-        return err_set(err, forward ? -E2BIG : -ENOMEM, "publish: %s",
-                       forward ? "too many ports" : "out of memory");
+    if (!forward) {
+        return err_set(err, -ENOMEM, "publish: out of memory");
     }
     forward->fd = -1;
     list_init(&forward->links);
     r = loop_new(&forward->loop, err);
-    for (size_t i = 0; i < count && r == 0; i++) {
+    for (size_t i = 0; i < ports->count && r == 0; i++) {
         forward->doors[i] = (struct door){.forward = forward, .fd = -1};
         forward->door_count++;
-        r = open_door(&forward->doors[i], &ports[i], err);
+        r = open_door(&forward->doors[i], &ports->items[i], err);
     }
     if (r < 0) {
         return r;

@@ -20,14 +20,20 @@ struct forward_port {
     uint16_t guest;
 };
 
+struct forward_ports {
+    struct forward_port items[FORWARD_PORTS_MAX];
+    size_t count;
+};
+
 struct forward;
 
 /* "[ADDRESS:]HOST:GUEST", as docker's -p, "[...]" around an IPv6 address, "/tcp" at the end is
  * fine.  Without ADDRESS it is 127.0.0.1: nothing of a VM is open to others by accident. */
 int forward_port_parse(const char *text, struct forward_port *ret_port, struct err *err);
+/* One more. */
+int forward_ports_add(struct forward_ports *ports, const char *text, struct err *err);
 
-int forward_open(const struct forward_port *ports, size_t count, struct forward **ret_forward,
-                 struct err *err);
+int forward_open(const struct forward_ports *ports, struct forward **ret_forward, struct err *err);
 /* The host's port of the `index`th. */
 uint16_t forward_host_port(const struct forward *forward, size_t index);
 /* Once the init of the VM is ready.  Signals that are blocked now stay so in its thread. */

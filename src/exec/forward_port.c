@@ -84,3 +84,15 @@ int forward_port_parse(const char *text, struct forward_port *ret_port, struct e
     *ret_port = port;
     return 0;
 }
+
+int forward_ports_add(struct forward_ports *ports, const char *text, struct err *err)
+{
+    int r;
+
+    if (ports->count == FORWARD_PORTS_MAX) {
+        return err_set(err, -E2BIG, "publish '%s': at most %d ports", text, FORWARD_PORTS_MAX);
+    }
+    r = forward_port_parse(text, &ports->items[ports->count], err);
+    ports->count += r == 0;
+    return r;
+}

@@ -58,3 +58,15 @@ TEST(forward, other_ports_are_refused_by_name)
         CHECK_HAS(err_text(&err), "[ADDRESS:]HOST:GUEST");
     }
 }
+
+TEST(forward, too_many_ports_are_refused)
+{
+    struct forward_ports ports = {0};
+    struct err err = {0};
+
+    for (int i = 0; i < FORWARD_PORTS_MAX; i++) {
+        CHECK_OK(forward_ports_add(&ports, "0:80", &err), &err);
+    }
+    CHECK_INT(forward_ports_add(&ports, "0:81", &err), -E2BIG);
+    CHECK_HAS(err_text(&err), "publish '0:81': at most 32");
+}
