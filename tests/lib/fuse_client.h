@@ -14,7 +14,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -22,12 +21,13 @@
 #include "base/bits.h"
 #include "dev/fs/fs_int.h"
 #include "host/tree_dir.h"
+#include "tests/lib/host_dir.h"
 #include "tests/lib/test.h"
 
 #define FUSE_CLIENT_BUF (FS_WRITE_MAX + 4096u)
 
 struct fuse_client {
-    char dir[64];
+    char dir[HOST_DIR_MAX];
     bool is_read_only;
     bool closed_is_empty;
     struct tree_port tree;
@@ -54,7 +54,7 @@ static inline int fuse_send_raw(struct fuse_client *c, size_t len)
     struct iovec in[2] = {{c->in, cut}, {c->in + cut, len - cut}};
     size_t out_cut = c->out_room < 16 ? c->out_room : 16;
     struct iovec out[2] = {{c->out, out_cut}, {c->out + out_cut, c->out_room - out_cut}};
-    struct fs_io io = {
+    struct virtio_io io = {
         .in = in,
         .in_count = 2,
         .in_bytes = len,
@@ -157,9 +157,7 @@ static inline void fuse_client_close(struct fuse_client *c)
 static inline void fuse_client_dir(struct fuse_client *c)
 {
     memset(c, 0, sizeof(*c));
-    (void)snprintf(c->dir, sizeof(c->dir), "/tmp/ec1-fs-XXXXXX");
-    CHECK(mkdtemp(c->dir) != NULL);
-    CHECK_INT(chmod(c->dir, 0777), 0);
+    host_dir_make(c->dir);
 }
 
 static inline void fuse_client_init(struct fuse_client *c, bool is_read_only)
@@ -168,52 +166,10 @@ static inline void fuse_client_init(struct fuse_client *c, bool is_read_only)
     fuse_client_open(c, c->dir, is_read_only, 0);
 }
 
-static inline int fuse_rm_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
 static inline void fuse_client_fini(struct fuse_client *c)
 {
     fuse_client_close(c);
-    (void)nftw(c->dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-/* The host's side. */
-static inline const char *host_path(const struct fuse_client *c, const char *name)
-{
-    static char path[2][512];
-    static unsigned turn;
-
-    turn ^= 1;
-    (void)snprintf(path[turn], sizeof(path[turn]), "%s/%s", c->dir, name);
-    return path[turn];
-}
-
-static inline void host_file(const struct fuse_client *c, const char *name, const char *text)
-{
-    int fd = open(host_path(c, name), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-
-    CHECK(fd >= 0);
-    CHECK_INT(write(fd, text, strlen(text)), strlen(text));
-    (void)close(fd);
-}
-
-static inline const char *host_text(const struct fuse_client *c, const char *name)
-{
-    static char text[4096];
-    int fd = open(host_path(c, name), O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    CHECK(fd >= 0);
-    n = read(fd, text, sizeof(text) - 1);
-    CHECK(n >= 0);
-    text[n] = '\0';
-    (void)close(fd);
-    return text;
+    host_dir_remove(c->dir);
 }
 
 /* The guest's side. */

@@ -31,12 +31,12 @@ static inline void fuse_mount_serve(struct fuse_mount *m, uint8_t *in, size_t le
 {
     struct iovec in_iov = {in, len};
     struct iovec out_iov = {out, FUSE_CLIENT_BUF};
-    struct fs_io io = {.in = &in_iov,
-                       .in_count = 1,
-                       .in_bytes = len,
-                       .out = &out_iov,
-                       .out_count = 1,
-                       .out_bytes = FUSE_CLIENT_BUF};
+    struct virtio_io io = {.in = &in_iov,
+                           .in_count = 1,
+                           .in_bytes = len,
+                           .out = &out_iov,
+                           .out_count = 1,
+                           .out_bytes = FUSE_CLIENT_BUF};
     struct fs_result result;
     uint32_t opcode = ((const struct fuse_in_header *)(const void *)in)->opcode;
 

@@ -95,7 +95,7 @@ int fs_op_read(struct fs_req *r)
         return -EINVAL;
     }
     len = len < r->io->out_bytes - head ? len : r->io->out_bytes - head;
-    count = fs_iov_slice(r->io->out, r->io->out_count, head, len, r->s->iov);
+    count = iov_slice(r->io->out, r->io->out_count, head, len, r->s->iov);
     r->is_in_place = true;
     return (int)tree->ops->read(tree->owner, r->head.nodeid, in->fh, r->s->iov, count, in->offset);
 }
@@ -119,7 +119,7 @@ int fs_op_write(struct fs_req *r)
     if (in->size > FS_WRITE_MAX || in->size > r->head.len - head) { /* guest: any size */
         return -EINVAL;
     }
-    count = fs_iov_slice(r->io->in, r->io->in_count, head, in->size, r->s->iov);
+    count = iov_slice(r->io->in, r->io->in_count, head, in->size, r->s->iov);
     n = tree->ops->write(tree->owner, r->head.nodeid, in->fh, r->s->iov, count, &how);
     if (n < 0) {
         return (int)n;

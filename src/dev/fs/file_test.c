@@ -561,29 +561,6 @@ TEST(fs, allocate_seek_copy_sync)
     fuse_client_fini(&c);
 }
 
-/* Run a test body as nobody; everything it makes is below a directory of its own. */
-static void as_nobody(void (*body)(void))
-{
-    pid_t pid;
-    int status;
-
-    if (geteuid() != 0) {
-        body();
-        return;
-    }
-    pid = fork();
-    CHECK(pid >= 0);
-    if (pid == 0) {
-        if (setgid(65534) < 0 || setuid(65534) < 0) {
-            _exit(1);
-        }
-        body();
-        _exit(0);
-    }
-    CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK_INT(status, 0);
-}
-
 static void nobody_body(void)
 {
     struct fuse_client c;
@@ -687,14 +664,6 @@ static void rlimit_body(void)
 TEST(fs, running_into_the_host_limit_closes_what_is_cached)
 {
     as_nobody(rlimit_body);
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
 }
 
 /* Plausible requests with wild fields: known opcodes, nodes and files that mostly exist. */

@@ -10,11 +10,12 @@
 #include <linux/fuse.h>
 
 #include "dev/fs/fs.h"
+#include "dev/virtio/iov.h"
+#include "dev/virtio/server.h"
 
 #define FS_WRITE_MAX 1048576u      /* data of one READ or WRITE */
 #define FS_IN_MAX    (128u * 1024) /* request without the data of a WRITE */
 #define FS_OUT_MAX   65536u        /* reply without the data of a READ */
-#define FS_IOV_MAX   1024u
 
 struct fs_session {
     struct tree_port tree;
@@ -26,17 +27,7 @@ struct fs_session {
     bool can_skip_opendir;
     uint8_t *in;  /* FS_IN_MAX */
     uint8_t *out; /* FS_OUT_MAX */
-    struct iovec iov[FS_IOV_MAX];
-};
-
-/* One request: the driver's readable and writable parts. */
-struct fs_io {
-    const struct iovec *in;
-    unsigned in_count;
-    size_t in_bytes;
-    const struct iovec *out;
-    unsigned out_count;
-    size_t out_bytes;
+    struct iovec iov[VIRTQ_SEG_MAX];
 };
 
 enum fs_outcome {
@@ -64,24 +55,16 @@ void fs_session_fini(struct fs_session *s);
 /* The guest is gone. */
 void fs_session_reset(struct fs_session *s);
 
-void fs_request(struct fs_session *s, const struct fs_io *io, struct fs_result *ret_result);
+void fs_request(struct fs_session *s, const struct virtio_io *io, struct fs_result *ret_result);
 /* 0 or the error to reply with; -EAGAIN: wait on. */
 int fs_wait_again(struct fs_session *s, const struct fs_wait *wait);
 /* Write a reply without content; returns its bytes. */
-size_t fs_reply_error(const struct fs_io *io, uint64_t unique, int error);
-
-/* iov.c: runs of bytes. */
-size_t fs_iov_read(const struct iovec *iov, unsigned count, void *data, size_t len);
-size_t fs_iov_write(const struct iovec *iov, unsigned count, size_t offset, const void *data,
-                    size_t len);
-/* The run [skip, skip+len) of `from`, into `to`; returns the count. */
-unsigned fs_iov_slice(const struct iovec *from, unsigned count, size_t skip, size_t len,
-                      struct iovec to[static FS_IOV_MAX]);
+size_t fs_reply_error(const struct virtio_io *io, uint64_t unique, int error);
 
 /* A request under way.  Handlers return the bytes that they put at `out`, or a negative errno. */
 struct fs_req {
     struct fs_session *s;
-    const struct fs_io *io;
+    const struct virtio_io *io;
     struct fuse_in_header head;
     const uint8_t *arg; /* after the header; copied out of guest memory */
     size_t arg_len;

@@ -39,7 +39,7 @@ static void rig_fini(struct rig *rig)
     loop_thread_stop(rig->loop);
     fake_driver_fini(&rig->drv);
     loop_free(rig->loop);
-    (void)nftw(rig->c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+    host_dir_remove(rig->c.dir);
 }
 
 /* Offer a request in slot `n` (0 to 7) of queue 1; does not tell the device. */

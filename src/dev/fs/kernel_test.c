@@ -41,12 +41,12 @@ static void with_mount(bool is_read_only, const char *prepare, const char *text)
         script(&m, &c, prepare);
     }
     if (!fuse_mount_init(&m, c.dir, is_read_only)) {
-        (void)nftw(c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+        host_dir_remove(c.dir);
         SKIP("needs root, /dev/fuse and mount");
     }
     script(&m, &c, text);
     fuse_mount_fini(&m);
-    (void)nftw(c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+    host_dir_remove(c.dir);
 }
 
 TEST(fs_kernel, files_and_names)
@@ -92,7 +92,7 @@ TEST(fs_kernel, read_only_share_is_opened_without_asking)
     fuse_client_dir(&c);
     host_file(&c, "a", "x");
     if (!fuse_mount_init(&m, c.dir, true)) {
-        (void)nftw(c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+        host_dir_remove(c.dir);
         SKIP("needs root, /dev/fuse and mount");
     }
     script(&m, &c, "for i in 1 2 3 4 5; do cat $M/a; ls $M; done");
@@ -102,7 +102,7 @@ TEST(fs_kernel, read_only_share_is_opened_without_asking)
     CHECK(m.counts[FUSE_FLUSH] <= 1);
     CHECK_INT(m.counts[FUSE_READ], 1); /* once: then it is cached */
     fuse_mount_fini(&m);
-    (void)nftw(c.dir, fuse_rm_one, 16, FTW_DEPTH | FTW_PHYS);
+    host_dir_remove(c.dir);
 }
 
 TEST(fs_kernel, lower_layer_of_an_overlay)

@@ -176,7 +176,7 @@ int fs_req_reply(struct fs_req *r, const void *data, size_t len)
     return (int)len;
 }
 
-static size_t put_header(const struct fs_io *io, uint64_t unique, int error, size_t len)
+static size_t put_header(const struct virtio_io *io, uint64_t unique, int error, size_t len)
 {
     struct fuse_out_header head = {
         .len = (uint32_t)(sizeof(head) + len),
@@ -187,11 +187,11 @@ static size_t put_header(const struct fs_io *io, uint64_t unique, int error, siz
     if (io->out_bytes < sizeof(head)) {
         return 0;
     }
-    (void)fs_iov_write(io->out, io->out_count, 0, &head, sizeof(head));
+    (void)iov_write(io->out, io->out_count, 0, &head, sizeof(head));
     return head.len;
 }
 
-size_t fs_reply_error(const struct fs_io *io, uint64_t unique, int error)
+size_t fs_reply_error(const struct virtio_io *io, uint64_t unique, int error)
 {
     return put_header(io, unique, error > -512 ? error : -EIO, 0); /* the guest's kernel allows */
 }
@@ -201,7 +201,7 @@ static int take(struct fs_req *r)
 {
     size_t want;
 
-    if (fs_iov_read(r->io->in, r->io->in_count, &r->head, sizeof(r->head)) < sizeof(r->head)) {
+    if (iov_read(r->io->in, r->io->in_count, &r->head, sizeof(r->head)) < sizeof(r->head)) {
         return -EINVAL;
     }
     want = r->head.len; /* guest: any value */
@@ -214,7 +214,7 @@ static int take(struct fs_req *r)
     if (want > FS_IN_MAX) {
         return -E2BIG;
     }
-    if (fs_iov_read(r->io->in, r->io->in_count, r->s->in, want) < want) {
+    if (iov_read(r->io->in, r->io->in_count, r->s->in, want) < want) {
         return -EINVAL;
     }
     r->arg = r->s->in + sizeof(r->head);
@@ -251,7 +251,7 @@ static int dispatch(struct fs_req *r, const struct op *op)
     return op->run(r);
 }
 
-void fs_request(struct fs_session *s, const struct fs_io *io, struct fs_result *ret_result)
+void fs_request(struct fs_session *s, const struct virtio_io *io, struct fs_result *ret_result)
 {
     struct fs_req r = {.s = s, .io = io, .out = s->out, .result = ret_result};
     const struct op *op;
@@ -274,8 +274,7 @@ void fs_request(struct fs_session *s, const struct fs_io *io, struct fs_result *
         return;
     }
     if (n > 0 && !r.is_in_place) {
-        (void)fs_iov_write(io->out, io->out_count, sizeof(struct fuse_out_header), r.out,
-                           (size_t)n);
+        (void)iov_write(io->out, io->out_count, sizeof(struct fuse_out_header), r.out, (size_t)n);
     }
     ret_result->written = put_header(io, r.head.unique, 0, (size_t)n);
 }

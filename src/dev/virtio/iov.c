@@ -1,9 +1,10 @@
 /* iov.c — runs of bytes that lie in pieces. */
+#include "dev/virtio/iov.h"
+
+#include <stdint.h>
 #include <string.h>
 
-#include "dev/fs/fs_int.h"
-
-size_t fs_iov_read(const struct iovec *iov, unsigned count, void *data, size_t len)
+size_t iov_read(const struct iovec *iov, unsigned count, void *data, size_t len)
 {
     size_t done = 0;
 
@@ -16,8 +17,8 @@ size_t fs_iov_read(const struct iovec *iov, unsigned count, void *data, size_t l
     return done;
 }
 
-size_t fs_iov_write(const struct iovec *iov, unsigned count, size_t offset, const void *data,
-                    size_t len)
+size_t iov_write(const struct iovec *iov, unsigned count, size_t offset, const void *data,
+                 size_t len)
 {
     size_t done = 0;
 
@@ -38,12 +39,12 @@ size_t fs_iov_write(const struct iovec *iov, unsigned count, size_t offset, cons
     return done;
 }
 
-unsigned fs_iov_slice(const struct iovec *from, unsigned count, size_t skip, size_t len,
-                      struct iovec to[static FS_IOV_MAX])
+unsigned iov_slice(const struct iovec *from, unsigned count, size_t skip, size_t len,
+                   struct iovec to[static VIRTQ_SEG_MAX])
 {
     unsigned n = 0;
 
-    for (unsigned i = 0; i < count && len > 0 && n < FS_IOV_MAX; i++) {
+    for (unsigned i = 0; i < count && len > 0 && n < VIRTQ_SEG_MAX; i++) {
         size_t room = from[i].iov_len;
 
         if (skip >= room) {
