@@ -38,6 +38,7 @@ static const struct tree_ops ops = {
     .reset = tree_reset,
     .free = tree_free,
     .lookup = tree_lookup,
+    .ref = tree_ref,
     .forget = tree_forget,
     .get_attr = tree_get_attr,
     .set_attr = tree_set_attr,

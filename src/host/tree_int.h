@@ -168,6 +168,7 @@ int tree_name_check(const struct tree *tree, const struct tree_node *dir, const 
 /* The directory, to be given back with tree_node_drop(), and its descriptor. */
 int tree_dir_hold(struct tree *tree, uint64_t id, const char *name, struct tree_node **ret_dir);
 int tree_lookup(void *t, uint64_t dir, const char *name, struct tree_entry *ret_entry);
+int tree_ref(void *t, uint64_t node);
 void tree_forget(void *t, uint64_t node, uint64_t count);
 int tree_make(void *t, uint64_t dir, const char *name, const struct tree_make *make,
               struct tree_entry *ret_entry);

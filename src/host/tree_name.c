@@ -83,6 +83,17 @@ int tree_lookup(void *t, uint64_t dir_id, const char *name, struct tree_entry *r
     return r;
 }
 
+int tree_ref(void *t, uint64_t id)
+{
+    struct tree_node *node = tree_node_get(t, id);
+
+    if (!node) {
+        return -ESTALE;
+    }
+    node->lookups++;
+    return 0;
+}
+
 void tree_forget(void *t, uint64_t id, uint64_t count)
 {
     struct tree *tree = t;

@@ -2,17 +2,10 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 
 #include "dev/fs/fs_int.h"
 
 #define LINK_MAX_BYTES 4095u
-
-/* The kernel's 32-bit form of a device number. */
-static uint32_t encode_dev(dev_t dev)
-{
-    return (minor(dev) & 0xffu) | major(dev) << 8 | (minor(dev) & ~0xffu) << 12;
-}
 
 void fs_fill_attr(struct fuse_attr *attr, const struct stat *st)
 {
@@ -30,7 +23,7 @@ void fs_fill_attr(struct fuse_attr *attr, const struct stat *st)
         .nlink = (uint32_t)st->st_nlink,
         .uid = st->st_uid,
         .gid = st->st_gid,
-        .rdev = encode_dev(st->st_rdev),
+        .rdev = tree_rdev(st->st_rdev),
         .blksize = (uint32_t)st->st_blksize,
     };
 }

@@ -6,9 +6,9 @@
  * checks every one of them: an unknown node is -ESTALE, an unknown file, or one of another node, is
  * -EBADF.  Numbers are never used twice.
  *
- * Each success of lookup, make, create and link counts one reference on the node that it returns;
- * forget() takes any number of them back.  The root has the number TREE_ROOT and is never
- * forgotten.
+ * Each success of lookup, make, create and link counts one reference on the node that it returns,
+ * and ref() one more; forget() takes any number of them back.  The root has the number TREE_ROOT
+ * and is never forgotten.
  *
  * Names are single path components.  The tree refuses "", ".", "..", names that hold '/' and names
  * over 255 bytes, and follows no symbolic link: nothing outside it can be reached.
@@ -26,6 +26,7 @@
 #include <stdint.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -103,6 +104,7 @@ struct tree_ops {
     void (*free)(void *t);
 
     int (*lookup)(void *t, uint64_t dir, const char *name, struct tree_entry *ret_entry);
+    int (*ref)(void *t, uint64_t node);
     void (*forget)(void *t, uint64_t node, uint64_t count);
     int (*get_attr)(void *t, uint64_t node, uint64_t file, struct stat *ret_st);
     int (*set_attr)(void *t, uint64_t node, uint64_t file, const struct tree_change *change,
@@ -161,3 +163,9 @@ struct tree_port {
     const struct tree_ops *ops;
     void *owner;
 };
+
+/* A device number in the form that Linux gives to file systems, 32 bits wide. */
+static inline uint32_t tree_rdev(dev_t dev)
+{
+    return (minor(dev) & 0xffu) | major(dev) << 8 | (minor(dev) & ~0xffu) << 12;
+}
