@@ -29,21 +29,37 @@ static int explain(struct err *err, int code, const char *what, const char *conf
     return err_set(err, -code, "%s: %s", what, strerror(code));
 }
 
-static int mount_virtiofs(const char *tag, const char *target, struct err *err)
+/* Of 9P's ways to cache: nothing but what is mapped, so that both sides see what the other does; or
+ * all that was ever seen, for what nobody changes.  Messages as long as Linux's driver allows. */
+#define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=512000,access=client,cache="
+#define P9_CAUTION P9_OPTIONS "mmap"
+#define P9_TRUST   P9_OPTIONS "loose,noxattr"
+
+/* A share is offered by one device or by two: what the kernel knows is mounted. */
+static int mount_share(const char *tag, const char *target, const char *p9, struct err *err)
 {
+    int fs_code;
+    int p9_code;
     char what[512];
 
     if (mount(tag, target, "virtiofs", 0, NULL) == 0) {
         return 0;
     }
-    (void)snprintf(what, sizeof(what), "mount share '%s' on '%s'", tag, target);
-    if (errno == EINVAL) {
-        return err_set(err, -EINVAL,
-                       "%s: no such virtio-fs device: the kernel needs CONFIG_VIRTIO_MMIO, and the "
-                       "machine must have the device",
-                       what);
+    fs_code = errno;
+    if (mount(tag, target, "9p", 0, p9) == 0) {
+        return 0;
     }
-    return explain(err, errno, what, "CONFIG_VIRTIO_FS and CONFIG_FUSE_FS");
+    p9_code = errno;
+    (void)snprintf(what, sizeof(what), "mount share '%s' on '%s'", tag, target);
+    if (fs_code == ENODEV && p9_code == ENODEV) {
+        return explain(err, ENODEV, what,
+                       "CONFIG_VIRTIO_FS, or CONFIG_9P_FS and CONFIG_NET_9P_VIRTIO");
+    }
+    /* EINVAL of the one and ENOENT of the other are about the device. */
+    return err_set(err, -EIO,
+                   "%s: as virtio-fs: %s; as 9P: %s; the kernel needs CONFIG_VIRTIO_MMIO or "
+                   "CONFIG_VIRTIO_PCI to find the device, and CONFIG_NET_9P_VIRTIO for 9P",
+                   what, strerror(fs_code), strerror(p9_code));
 }
 
 static int make_read_only(const char *target)
@@ -125,7 +141,7 @@ static int mount_lower(const char *tag, const char *target, struct err *err)
     if (r < 0) {
         return err_set(err, r, "create '%s' in the initramfs: %s", target, strerror(-r));
     }
-    r = mount_virtiofs(tag, target, err);
+    r = mount_share(tag, target, P9_TRUST, err);
     if (r < 0) {
         return r;
     }
@@ -305,7 +321,7 @@ static int bind_part(const Ec1__V1__Mount *share, struct err *err)
     if (r < 0) {
         return err_set(err, r, "create '%s': %s", STAGE, strerror(-r));
     }
-    r = mount_virtiofs(share->tag, STAGE, err);
+    r = mount_share(share->tag, STAGE, P9_CAUTION, err);
     if (r < 0) {
         return r;
     }
@@ -333,7 +349,7 @@ static int mount_whole(const Ec1__V1__Mount *share, struct err *err)
     if (r < 0) {
         return err_set(err, r, "create '%s' in the VM: %s", share->target, strerror(-r));
     }
-    return mount_virtiofs(share->tag, share->target, err);
+    return mount_share(share->tag, share->target, P9_CAUTION, err);
 }
 
 int mounts_keep(const Ec1__V1__Mount *share)

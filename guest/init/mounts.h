@@ -10,7 +10,7 @@
 #include "guest/init/report.h"
 #include "proto/exec.pb-c.h"
 
-/* Mount the root's virtio-fs share below a tmpfs overlay and make that "/". */
+/* Mount the root's share below a tmpfs overlay and make that "/". */
 int mounts_enter_root(const Ec1__V1__Root *root, struct err *err);
 /* /proc, /sys, /dev, /run, /tmp and what belongs into them. */
 int mounts_private(struct report *report, struct err *err);

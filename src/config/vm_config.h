@@ -23,10 +23,18 @@ struct state_file;
 
 enum config_engine { ENGINE_AUTO, ENGINE_KVM, ENGINE_SOFT };
 
+/* By which device a share is offered. */
+enum config_share_kind {
+    SHARE_FS,     /* virtio-fs */
+    SHARE_9P,     /* virtio 9P, for kernels without it */
+    SHARE_EITHER, /* both, of which the guest takes one */
+};
+
 /* A host directory that the guest can mount by tag. */
 struct config_share {
     char tag[36];     /* virtio 1.2, 5.11.4: at most 36 bytes */
     const char *path; /* host directory */
+    enum config_share_kind kind;
     bool read_only;
     bool is_stable; /* seldom changed by the host: the guest may cache what it looked up for a
                        minute */

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "dev/fs/fs.h"
 #include "dev/misc/rng.h"
+#include "dev/p9/p9.h"
 #include "dev/pci/pci.h"
 #include "dev/virtio/mmio.h"
 #include "dev/vsock/vsock.h"
@@ -57,28 +58,56 @@ int machine_add_loop(struct machine *m, struct loop **ret_loop, struct err *err)
     return r;
 }
 
-static int add_share(struct machine *m, const struct config_share *share, struct err *err)
+static int add_share_fs(struct machine *m, const struct config_share *share,
+                        const struct tree_port *tree, struct loop *loop,
+                        struct virtio_dev **ret_vdev, struct err *err)
 {
     struct virtio_fs_config fs = {.tag = share->tag,
+                                  .tree = *tree,
                                   .is_read_only = share->read_only,
                                   .cache = share->is_stable ? VIRTIO_FS_CACHE_LONG
                                                             : VIRTIO_FS_CACHE_SHORT,
                                   .has_no_xattr = share->is_lower};
+
+    return virtio_fs_new(&fs, m->mem, loop, ret_vdev, err);
+}
+
+static int add_share_9p(struct machine *m, const struct config_share *share,
+                        const struct tree_port *tree, struct loop *loop,
+                        struct virtio_dev **ret_vdev, struct err *err)
+{
+    struct p9_config p9 = {.tag = share->tag,
+                           .tree = *tree,
+                           .is_read_only = share->read_only,
+                           .has_no_xattr = share->is_lower};
+
+    return p9_new(&p9, m->mem, loop, ret_vdev, err);
+}
+
+static int add_share(struct machine *m, const struct config_share *share, struct err *err)
+{
     struct tree_dir_config dir = {
         .path = share->path, .is_read_only = share->read_only, .closed_is_empty = share->is_lower};
-    struct virtio_dev *vdev = NULL;
     struct loop *loop = NULL;
     /* A loop of its own: one share's slow disk holds up nobody else. */
     int r = machine_add_loop(m, &loop, err);
 
-    if (r == 0) {
-        r = tree_dir_new(&dir, &fs.tree, err);
+    for (unsigned kind = SHARE_FS; r == 0 && kind <= SHARE_9P; kind++) {
+        struct virtio_dev *vdev = NULL;
+        struct tree_port tree;
+
+        if (share->kind != SHARE_EITHER && share->kind != kind) {
+            continue;
+        }
+        r = tree_dir_new(&dir, &tree, err);
+        if (r == 0) {
+            r = (kind == SHARE_FS ? add_share_fs : add_share_9p)(m, share, &tree, loop, &vdev, err);
+        }
+        if (r == 0) {
+            r = machine_add_virtio(m, vdev, share->tag, err);
+        }
     }
-    if (r == 0) {
-        r = virtio_fs_new(&fs, m->mem, loop, &vdev, err);
-    }
-    return r < 0 ? err_wrap(err, r, "share '%s'", share->path)
-                 : machine_add_virtio(m, vdev, share->tag, err);
+    return r < 0 ? err_wrap(err, r, "share '%s'", share->path) : 0;
 }
 
 static int add_vsock(struct machine *m, const struct vm_config *config, struct loop *loop,

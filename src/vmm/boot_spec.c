@@ -83,7 +83,7 @@ static bool shares_modules(const struct vm_spec *spec, const struct kernel_choic
 }
 
 void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *kernel,
-                      struct vm_config *config)
+                      const struct boot_spec *boot, struct vm_config *config)
 {
     struct config_share *next = config->shares;
 
@@ -107,6 +107,9 @@ void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *ke
         next++;
     }
     config->share_count = (unsigned)(next - config->shares);
+    for (unsigned i = 0; i < config->share_count; i++) {
+        config->shares[i].kind = boot->share_kind;
+    }
 }
 
 /* A mount of BootConfig and the storage of its strings; the generated struct lacks const. */
@@ -182,6 +185,15 @@ static void list_mounts(const struct vm_spec *spec, const struct kernel_choice *
     }
 }
 
+/* A kernel that has it all built in tells only its init what it knows. */
+static enum config_share_kind share_kind(unsigned found)
+{
+    if (found & FEATURE_BIT(FEATURE_FS)) {
+        return SHARE_FS;
+    }
+    return (found & FEATURES_9P) == FEATURES_9P ? SHARE_9P : SHARE_EITHER;
+}
+
 static int compose(const struct vm_spec *spec, const struct kernel_choice *kernel,
                    struct boot_mounts *mounts, struct boot_spec *boot, struct err *err)
 {
@@ -197,6 +209,7 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     AUTO_FREE char *hostname = strdup(spec->hostname ? spec->hostname
                                       : spec->name   ? spec->name
                                                      : "ec1");
+    unsigned found = 0;
     int r = vm_init_path(init, sizeof(init), err);
 
     if (r < 0 || !hostname) {
@@ -216,7 +229,9 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     request.init_path = init;
     request.modules_dir = kernel->modules[0] ? kernel->modules : NULL;
     request.config = &config;
-    return initramfs_make(&request, &boot->initramfs, err);
+    r = initramfs_make(&request, &boot->initramfs, &found, err);
+    boot->share_kind = share_kind(found);
+    return r;
 }
 
 static int check_image(const struct vm_spec *spec, const struct kernel_choice *kernel,

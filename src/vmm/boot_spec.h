@@ -9,6 +9,7 @@
 struct boot_spec {
     struct buf initramfs;
     struct buf cmdline;
+    enum config_share_kind share_kind; /* what the kernel can mount */
 };
 
 /* The initramfs (init, modules, BootConfig) and the command line for `spec` on `kernel`. */
@@ -19,4 +20,4 @@ void boot_spec_release(struct boot_spec *boot);
 void boot_spec_fini(struct boot_spec *boot);
 /* The shares that BootConfig's mounts name, into `config`. */
 void boot_spec_shares(const struct vm_spec *spec, const struct kernel_choice *kernel,
-                      struct vm_config *config);
+                      const struct boot_spec *boot, struct vm_config *config);

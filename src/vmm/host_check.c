@@ -77,8 +77,8 @@ static void check_kernel(struct host_check *kernel, struct host_check *modules)
         say(modules, HOST_CHECK_OK, "%.350s", k->modules);
     } else {
         say(modules, HOST_CHECK_NOTE,
-            "none beside this kernel: it must have virtio, vsock, virtio-fs and overlayfs built "
-            "in");
+            "none beside this kernel: it must have virtio, vsock, virtio-fs or 9P, and overlayfs "
+            "built in");
     }
     module_list_fini(&list);
 }

@@ -126,7 +126,7 @@ static int build_machine(struct vm *vm, const struct vm_spec *spec, struct err *
         .has_entropy = true,
     };
 
-    boot_spec_shares(spec, &vm->kernel, &config);
+    boot_spec_shares(spec, &vm->kernel, &vm->boot, &config);
     return machine_new(&config, console_port(vm->console), &vm->machine, err);
 }
 

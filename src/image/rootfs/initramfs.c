@@ -141,7 +141,7 @@ static int fill(struct cpio *cpio, const struct initramfs_request *request,
 }
 
 int initramfs_make(const struct initramfs_request *request, struct buf *ret_archive,
-                   struct err *err)
+                   unsigned *ret_found, struct err *err)
 {
     struct module_list list = {0};
     struct cpio cpio;
@@ -160,6 +160,9 @@ int initramfs_make(const struct initramfs_request *request, struct buf *ret_arch
     module_list_fini(&list);
     if (r == 0 && end < 0) {
         r = err_set(err, end, "compose the initramfs: %s", strerror(-end));
+    }
+    if (r == 0 && ret_found) {
+        *ret_found = list.found;
     }
     return r;
 }

@@ -15,9 +15,10 @@ struct initramfs_request {
     const Ec1__V1__BootConfig *config; /* its `modules` are not used: they are filled in */
 };
 
-/* Appends an uncompressed cpio archive; equal input gives equal bytes. */
+/* Appends an uncompressed cpio archive; equal input gives equal bytes.  `ret_found`, which may be
+ * NULL: struct module_list's, 0 without a tree. */
 int initramfs_make(const struct initramfs_request *request, struct buf *ret_archive,
-                   struct err *err);
+                   unsigned *ret_found, struct err *err);
 
 /* How many bytes of a module file are the module, without a signature at its end. */
 size_t initramfs_module_size(const void *data, size_t len);

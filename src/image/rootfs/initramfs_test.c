@@ -109,6 +109,32 @@ TEST(rootfs, a_missing_feature_is_named)
     tear_down(&f);
 }
 
+TEST(rootfs, shares_come_by_9p_where_there_is_no_virtiofs)
+{
+    struct fixture f;
+    struct module_list list;
+    struct err err = {0};
+
+    set_up(&f);
+    CHECK_OK(module_list_make(f.dir, FEATURE_BIT(FEATURE_FS), 0, &list, &err), &err);
+    CHECK_INT(list.found, FEATURE_BIT(FEATURE_FS));
+    module_list_fini(&list);
+    put_text(&f, "modules.dep", "kernel/fs/9p.ko: kernel/net/9pnet.ko\nkernel/net/9pnet.ko:\n");
+    put_text(&f, "kernel/fs/9p.ko", "9P");
+    put_text(&f, "kernel/net/9pnet.ko", "9PNET");
+    CHECK_INT(module_list_make(f.dir, FEATURE_BIT(FEATURE_FS), 0, &list, &err), -ENOENT);
+    CHECK_STR(err.text, "kernel 6.1.0-test has no virtiofs: needs CONFIG_VIRTIO_FS=y or m, or "
+                        "CONFIG_9P_FS and CONFIG_NET_9P_VIRTIO");
+    put_text(&f, "modules.builtin", "kernel/net/9pnet_virtio.ko\n");
+    CHECK_OK(module_list_make(f.dir, FEATURE_BIT(FEATURE_FS), 0, &list, &err), &err);
+    CHECK_INT(list.found, FEATURES_9P);
+    CHECK_INT(list.count, 2);
+    CHECK_STR(base_of(list.paths[0]), "9pnet.ko");
+    CHECK_STR(base_of(list.paths[1]), "9p.ko");
+    module_list_fini(&list);
+    tear_down(&f);
+}
+
 static void put_module(const struct fixture *f, const char *name, const char *depends)
 {
     char data[256];
@@ -250,14 +276,14 @@ TEST(rootfs, the_archive_holds_init_modules_and_orders)
     request.init_path = init;
     request.modules_dir = f.dir;
     config.hostname = (char[]){"box"};
-    CHECK_OK(initramfs_make(&request, &archive, &err), &err);
+    CHECK_OK(initramfs_make(&request, &archive, NULL, &err), &err);
     CHECK_MEM(archive.data, "070701", 6);
     CHECK(memmem(archive.data, archive.len, "THE-INIT", 8) != NULL);
     CHECK(memmem(archive.data, archive.len, "ec1/modules/virtio-mmio.ko", 26) != NULL);
     CHECK(memmem(archive.data, archive.len, "/ec1/modules/virtio_ring.ko", 27) != NULL);
     CHECK(memmem(archive.data, archive.len, "ec1/boot.pb", 11) != NULL);
     request.init_path = "/nonexistent/init";
-    CHECK_INT(initramfs_make(&request, &archive, &err), -ENOENT);
+    CHECK_INT(initramfs_make(&request, &archive, NULL, &err), -ENOENT);
     CHECK_HAS(err.text, "/nonexistent/init");
     tear_down(&f);
 }

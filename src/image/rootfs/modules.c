@@ -164,26 +164,50 @@ static int add_module(const struct tree *tree, const char *line, size_t path_len
     return add_path(tree, line, path_len, list, err);
 }
 
+static int lacks(const struct tree *tree, enum module_feature feature, struct err *err)
+{
+    const char *release = base_name(tree->dir, strlen(tree->dir));
+
+    return err_set(err, -ENOENT, "kernel %s has no %s: needs %s%s", release,
+                   g_features[feature].module, g_features[feature].config,
+                   feature == FEATURE_FS ? ", or CONFIG_9P_FS and CONFIG_NET_9P_VIRTIO" : "");
+}
+
 static int add_feature(const struct tree *tree, enum module_feature feature, bool is_needed,
                        struct module_list *list, struct err *err)
 {
     const char *name = g_features[feature].module;
     size_t path_len = 0;
     size_t line_len = 0;
-    const char *line;
+    const char *line = NULL;
 
-    if (is_builtin(tree, name)) {
-        return 0;
+    if (!is_builtin(tree, name)) {
+        line = find_line(tree, name, NULL, 0, &path_len, &line_len);
+        if (!line) {
+            return is_needed && tree->has_builtin ? lacks(tree, feature, err) : 0;
+        }
     }
-    line = find_line(tree, name, NULL, 0, &path_len, &line_len);
-    if (line) {
-        return add_module(tree, line, path_len, line_len, 0, list, err);
+    list->found |= FEATURE_BIT(feature);
+    return line ? add_module(tree, line, path_len, line_len, 0, list, err) : 0;
+}
+
+/* One of the two ways to share files; the first is the better. */
+static int add_share(const struct tree *tree, bool is_needed, struct module_list *list,
+                     struct err *err)
+{
+    int r = add_feature(tree, FEATURE_FS, false, list, err);
+
+    if (r < 0 || (list->found & FEATURE_BIT(FEATURE_FS))) {
+        return r;
     }
-    if (!is_needed || !tree->has_builtin) {
-        return 0;
+    r = add_feature(tree, FEATURE_9P_VIRTIO, false, list, err);
+    if (r == 0) {
+        r = add_feature(tree, FEATURE_9P, false, list, err);
     }
-    return err_set(err, -ENOENT, "kernel %s has no %s: needs %s",
-                   base_name(tree->dir, strlen(tree->dir)), name, g_features[feature].config);
+    if (r == 0 && (list->found & FEATURES_9P) != FEATURES_9P) {
+        return is_needed && tree->has_builtin ? lacks(tree, FEATURE_FS, err) : 0;
+    }
+    return r;
 }
 
 static int read_dep(struct tree *tree, struct err *err)
@@ -223,7 +247,10 @@ static int make(const struct tree *tree, unsigned needed, unsigned wanted, struc
 {
     for (unsigned i = 0; i < FEATURE_COUNT; i++) {
         if ((needed | wanted) & FEATURE_BIT(i)) {
-            int r = add_feature(tree, (enum module_feature)i, needed & FEATURE_BIT(i), list, err);
+            bool is_needed = needed & FEATURE_BIT(i);
+            int r = i == FEATURE_FS
+                        ? add_share(tree, is_needed, list, err)
+                        : add_feature(tree, (enum module_feature)i, is_needed, list, err);
 
             if (r < 0) {
                 return r;
