@@ -23,6 +23,7 @@
 #define BLOCK_INSNS_MAX   64u
 #define BLOCK_BYTES_MAX   240u /* offset of the last instruction: fits op->pc */
 #define BLOCK_OPS_MAX     ((BLOCK_INSNS_MAX + 1) * LOWER_OPS_MAX)
+#define RUNS_PER_AUDIT    64u
 #define DATA_WRITES_MAX   64u /* to a code page, without hitting code, before it becomes data */
 
 /* A guest page from which blocks were made. */
@@ -66,6 +67,7 @@ struct code_cache {
     struct code_page *free_pages;
     uint8_t heat;              /* runs before a block is translated; 0: never */
     uint64_t inject;           /* inject.c: random state; 0: off */
+    unsigned runs_to_audit;    /* calls of code_run() until mmu_audit(); 0: never */
     struct lockstep *lockstep; /* lockstep.c, or NULL */
     struct tiny_table tiny[TINY_TABLES];
     struct op scratch[BLOCK_OPS_MAX]; /* the block being made */

@@ -477,6 +477,7 @@ int code_cache_init(struct vcpu *v)
         r = code_lockstep_init(v);
     }
     c->limit = v->emit ? ARENA_LIMIT_FIRST : c->arena.bytes;
+    c->runs_to_audit = emit_is_verified(v) ? RUNS_PER_AUDIT : 0;
     if (r < 0) {
         code_cache_fini(v);
     }

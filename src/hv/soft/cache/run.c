@@ -21,18 +21,26 @@ static bool is_current(struct vcpu *v, const struct block *b, uint64_t la)
     return !b->is_crossing || mmu_fetch_page(v, code_next_page(v, la), &gpa) == b->host2;
 }
 
-static struct block *no_memory_there(struct vcpu *v, uint64_t la)
-{
-    v->broken = true;
-    (void)snprintf(v->why, sizeof(v->why), "guest runs code at 0x%llx, which is not memory",
-                   (unsigned long long)la);
-    return NULL;
-}
-
 /* Links and tables only lead to blocks. */
 static struct block *unconst(const struct block *b)
 {
     return (struct block *)(uintptr_t)b;
+}
+
+/* Where emitted code is verified, the tables that it believes are looked at, too. */
+static bool audit(struct vcpu *v)
+{
+    char why[MMU_AUDIT_WHY];
+
+    if (--v->code->runs_to_audit != 0) {
+        return true;
+    }
+    v->code->runs_to_audit = RUNS_PER_AUDIT;
+    if (!mmu_audit(v, why)) {
+        v->broken = true;
+        (void)snprintf(v->why, sizeof(v->why), "audit: %s", why);
+    }
+    return !v->broken;
 }
 
 /* What led here before, under older generations: mostly still right. */
@@ -67,8 +75,8 @@ static struct block *find_block(struct vcpu *v, uint32_t mode_key)
     host = mmu_hit(v, TLB_EXEC, la, 1);
     if (!host) {
         host = mmu_fetch_page(v, la, &page);
-        if (!host) {
-            return no_memory_there(v, la);
+        if (!host) { /* where nothing answers, all bits read as 1: FF FF is undefined */
+            vcpu_raise(v, EXC_UD);
         }
         host += la & 0xfff;
     }
@@ -254,6 +262,9 @@ void code_run(struct vcpu *v)
 {
     bool was_nmi_blocked = v->nmi_blocked;
 
+    if (UNLIKELY(v->code->runs_to_audit) && !audit(v)) {
+        return;
+    }
     forget_host_flags(v);
     forget_branch(v);
     block_new_tag(v);

@@ -1,5 +1,6 @@
 /* run_test.c — blocks: running, linking, invalidation, stepping, shadows; code snippets in memory.
  */
+#include "hv/soft/cache/code_int.h"
 #include "hv/soft/cache/snippet.h"
 #include "tests/lib/test.h"
 
@@ -442,6 +443,46 @@ TEST(cache, sti_lets_one_more_instruction_pass_and_then_comes_back)
         CHECK_INT(run(&vm), -1);
         CHECK_INT(vm.v->gpr[GPR_RBX], 2);
     }
+    finish(&vm);
+}
+
+TEST(cache, code_where_nothing_answers_is_undefined)
+{
+    struct soft_vm vm;
+
+    /* mov eax, 7; jmp rdi */
+    START(&vm, 0xb8, 7, 0, 0, 0, 0xff, 0xe7);
+    (void)soft_vm_map(&vm, DATA, UINT64_C(0xfee00000), PTE_RW);
+    for (unsigned i = 0; i < 3; i++) {
+        vm.v->rip = CODE;
+        vm.v->gpr[GPR_RDI] = DATA + 0x123;
+        CHECK_INT(run(&vm), EXC_UD);
+        CHECK_INT(vm.v->rip, DATA + 0x123);
+        CHECK_INT(vm.v->gpr[GPR_RAX], 7);
+        CHECK_INT(vm.mmio.count, 0);
+    }
+    finish(&vm);
+}
+
+TEST(cache, an_audit_that_finds_something_stops_the_vcpu)
+{
+    struct soft_vm vm;
+    struct tlb_entry *e;
+
+    /* mov [rdi], eax; hlt */
+    START(&vm, 0x89, 0x07, 0xf4);
+    vm.v->gpr[GPR_RDI] = DATA;
+    CHECK_INT(run(&vm), -1);
+    e = &vm.v->tlb[TLB_SUPERVISOR].slot[TLB_WRITE][MMU_SLOT(DATA)];
+    e->host += SOFT_VM_RAM;
+    vm.v->code->runs_to_audit = 2;
+    vm.v->rip = CODE + 2;
+    CHECK_INT(run(&vm), -1);
+    vm.v->rip = CODE;
+    code_run(vm.v);
+    CHECK(vm.v->broken);
+    CHECK(strstr(vm.v->why, "audit: the TLB entry for 0x600000 ") == vm.v->why);
+    CHECK_INT(vm.v->rip, CODE);
     finish(&vm);
 }
 

@@ -71,6 +71,8 @@ void emit_fini(struct vcpu *v);
 /* Forget all code: no block that refers to it is left. */
 void emit_clear(struct vcpu *v);
 bool emit_is_full(const struct vcpu *v);
+/* Is code verified before it runs (verify.h)? */
+bool emit_is_verified(const struct vcpu *v);
 /* Bytes of code, stubs included. */
 size_t emit_code_bytes(const struct vcpu *v);
 

@@ -104,6 +104,11 @@ int emit_init(struct vcpu *v)
     return r;
 }
 
+bool emit_is_verified(const struct vcpu *v)
+{
+    return v->emit && v->emit->is_verified;
+}
+
 void emit_fini(struct vcpu *v)
 {
     if (v->emit) {

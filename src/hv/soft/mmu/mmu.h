@@ -143,4 +143,7 @@ void mmu_mode_changed(struct vcpu *v);
 void mmu_ac_changed(struct vcpu *v);
 
 /* --- for debuggers and tests: no side effects --- */
+#define MMU_AUDIT_WHY 160
+/* Does all that is reached without a walk lie in guest memory?  false: `why` says what does not. */
+bool mmu_audit(const struct vcpu *v, char why[static MMU_AUDIT_WHY]);
 bool mmu_translate(struct vcpu *v, uint64_t la, gpa_t *ret_gpa);
