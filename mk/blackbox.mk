@@ -17,6 +17,7 @@ FC_TESTS = tests/fc
 
 blackbox-soft: all kernel
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox
+	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/vimto
 	FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=soft $(PYTEST) $(FC_TESTS)
 
 # Where /dev/kvm works, everything on it.  Elsewhere one emulated machine that has it (tests/nested/outer)
@@ -26,18 +27,22 @@ blackbox-soft: all kernel
 KVM_RUNS := streams or panic or poweroff or detached or timeout
 # Of the microVMs over their socket: both ways into a kernel, the command line, vsock both ways.
 KVM_FC := bzimage_boots_to or by_pvh or init_params or host_to_guest or guest_to_host or config_start_with_api
+# vimto: the environment, death.
+KVM_VIMTO := environment or death
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
 
 blackbox-kvm: all kernel $(O)/test/vm
 	@if $(HAS_KVM); then set -x; \
 	    $(O)/test/vm --engine kvm && \
 	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/blackbox && \
+	    EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm $(PYTEST) tests/vimto && \
 	    FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=kvm $(PYTEST) tests/fc; \
 	else set -x; \
 	    tests/nested/again tests/nested/outer -t 900 -q 200 -- sh -ec '$(O)/test/vm --engine kvm; \
 	        export EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=kvm; \
 	        $(PYTEST) --color=no tests/blackbox/test_exec.py -k "$(KVM_EXECS)"; \
 	        $(PYTEST) --color=no tests/blackbox/test_run.py -k "$(KVM_RUNS)"; \
+	        $(PYTEST) --color=no tests/vimto -k "$(KVM_VIMTO)"; \
 	        export FIRECRACKER=$(CURDIR)/$(O)/firecracker; \
 	        $(PYTEST) --color=no tests/fc -k "$(KVM_FC)"'; \
 	fi

@@ -123,6 +123,7 @@ static void fill_spec(struct vimto_run *vimto, const struct vimto_flags *flags)
     spec->mem_bytes = vimto->config.mem_bytes;
     spec->kernel = vimto->config.kernel;
     spec->overlay = true;
+    spec->has_tracing = true; /* it is for those who work on kernels and eBPF programs */
     spec->sysctls[spec->sysctl_count++] = (struct vm_sysctl){"kernel.core_pattern", CORE_PATTERN};
     spec->show_console = flags->show_console;
     spec->hostname = "vimto";

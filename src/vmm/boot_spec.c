@@ -24,8 +24,9 @@
 #define CMDLINE                                                                               \
     "console=ttyS0 reboot=k panic=-1 quiet loglevel=4 cryptomgr.notests random.trust_cpu=on " \
     "tsc=reliable noreplace-smp rcupdate.rcu_expedited=1 "                                    \
-    "initcall_blacklist=ftrace_check_for_weak_functions,trace_eval_init,blake2s_mod_init,"    \
-    "jent_mod_init"
+    "initcall_blacklist=blake2s_mod_init,jent_mod_init"
+/* Behind it, where nobody will trace. */
+#define CMDLINE_NO_TRACING ",ftrace_check_for_weak_functions,trace_eval_init"
 /* Nobody need look for a PCI bus where there is none. */
 #define CMDLINE_NO_PCI " pci=off"
 /* The software engine keeps code by its address, and what it kept serves the next process. */
@@ -242,6 +243,24 @@ static int check_image(const struct vm_spec *spec, const struct kernel_choice *k
     return r < 0 ? err_wrap(err, r, "kernel '%s'", spec->kernel ? spec->kernel : kernel->files) : 0;
 }
 
+static void put_cmdline(const struct vm_spec *spec, struct buf *out)
+{
+    if (spec->all_args) {
+        buf_append_str(out, spec->all_args);
+        return;
+    }
+    buf_append_str(out, CMDLINE);
+    if (!spec->has_tracing) {
+        buf_append_str(out, CMDLINE_NO_TRACING);
+    }
+    if (!spec->has_pci) {
+        buf_append_str(out, CMDLINE_NO_PCI);
+    }
+    if (backend_is_soft(spec->engine)) {
+        buf_append_str(out, CMDLINE_SOFT);
+    }
+}
+
 int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *kernel,
                       struct boot_spec *boot, struct err *err)
 {
@@ -258,13 +277,7 @@ int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *ke
     list_mounts(spec, kernel, mounts);
     r = compose(spec, kernel, mounts, boot, err);
     free(mounts);
-    buf_append_str(&boot->cmdline, spec->all_args ? spec->all_args : CMDLINE);
-    if (!spec->all_args && !spec->has_pci) {
-        buf_append_str(&boot->cmdline, CMDLINE_NO_PCI);
-    }
-    if (!spec->all_args && backend_is_soft(spec->engine)) {
-        buf_append_str(&boot->cmdline, CMDLINE_SOFT);
-    }
+    put_cmdline(spec, &boot->cmdline);
     if (spec->extra_args) {
         buf_printf(&boot->cmdline, " %s", spec->extra_args);
     }

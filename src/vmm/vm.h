@@ -53,6 +53,7 @@ struct vm_spec {
     bool is_kept;            /* listed after its end, until removed */
     bool has_pci;            /* devices on a PCI bus */
     bool overlay;            /* the files of the kernel's folder or image lie over the root */
+    bool has_tracing;        /* the kernel's tracing is whole: a longer boot */
     bool count_all;          /* vm_counters() shows also what slows the guest down */
     bool show_console;       /* on stderr, as it comes */
     int64_t boot_timeout_ns; /* 0: 60 s on KVM, 180 s on the software engine */
