@@ -17,17 +17,18 @@ endif
 BASE_FLAGS := -std=gnu17 -D_GNU_SOURCE -Isrc -I. -isystem $(O)/gen -g -fno-common -fstack-protector-strong
 HARDEN := -D_FORTIFY_SOURCE=3 -fstack-clash-protection -fcf-protection=full
 
+# EC1_INSTRUMENTED: the runtimes of sanitizers and coverage make system calls of their own (seccomp/allow.c).
 ifeq ($(MODE),release)
 MODE_CFLAGS := -O2 $(HARDEN) -fPIE
 MODE_LDFLAGS := -pie -Wl,-z,relro,-z,now
 else ifeq ($(MODE),san)
 # Sanitizers bring their own checks of what these two warnings guess at.
-MODE_CFLAGS := -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
+MODE_CFLAGS := -DEC1_INSTRUMENTED -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
 	-fPIE -Wno-null-dereference -Wframe-larger-than=65536 $(if $(IS_CLANG),,-Wno-format-truncation)
 MODE_LDFLAGS := -fsanitize=address,undefined -pie
 else ifeq ($(MODE),cov)
 # -fprofile-update=atomic: vCPU and loop threads count at once.
-MODE_CFLAGS := -O1 --coverage -fprofile-update=atomic -fPIE -Wno-null-dereference \
+MODE_CFLAGS := -DEC1_INSTRUMENTED -O1 --coverage -fprofile-update=atomic -fPIE -Wno-null-dereference \
 	$(if $(IS_CLANG),,-Wno-format-truncation)
 MODE_LDFLAGS := --coverage -pie
 else

@@ -12,16 +12,16 @@ TEST_ROOMS := $(sort $(patsubst src/%/,%,$(dir $(TEST_SRCS))))
 TEST_BINS := $(foreach r,$(TEST_ROOMS),$(O)/test/$(subst /,-,$(r)))
 
 # Rooms that see numbers from outside convert nothing silently.
-CONVERT_ROOMS := mem dev config codec boot image proto state
+CONVERT_ROOMS := mem dev config codec boot image proto state seccomp
 convert = $(if $(filter $(CONVERT_ROOMS),$(word 2,$(subst /, ,$(1)))),-Wconversion)
 
 -include $(sort $(shell find src -name room.mk))
 room_flags = $(ROOM_CFLAGS_$(subst /,-,$(patsubst src/%/,%,$(dir $(1)))))
 
-all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker $(O)/vimto
+all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker $(O)/vimto $(O)/seccompiler-bin
 
 # The same program; its name says what it is to be.
-$(O)/firecracker $(O)/vimto: $(O)/ec1
+$(O)/firecracker $(O)/vimto $(O)/seccompiler-bin: $(O)/ec1
 	@ln -sf ec1 $@
 
 $(O)/ec1: $(O)/obj/$(MAIN_SRC:.c=.o) $(O)/libec1.a

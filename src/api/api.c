@@ -6,6 +6,7 @@
 #include "api/api.h"
 
 #include <errno.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,13 +192,18 @@ int api_start(const struct api_config *config, struct api **ret_api, struct err 
                                        .body_max = config->body_max,
                                        .handle = handle,
                                        .finish = finish,
-                                       .owner = api};
+                                       .owner = api,
+                                       .enter_thread = config->enter_thread,
+                                       .enter_owner = config->enter_owner};
     int r;
 
     if (!api) {
         return err_set(err, -ENOMEM, "out of memory");
     }
     api->config = *config;
+    /* Ids may have letters of any script.  Here, because the server's thread may open no file;
+     * where the locale is not installed, such as in a jail, they may not. */
+    (void)setlocale(LC_CTYPE, "C.UTF-8");
     r = api_server_new(&server, &api->server, err);
     if (r == 0) {
         r = api_server_start(api->server, err);

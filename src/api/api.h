@@ -17,6 +17,9 @@ struct api_config {
     /* Of the thread that owns the microVM.  It runs from api_start() on until it is stopped: by
      * the machine's end, or after the answer to an action that ends the process. */
     struct loop *loop;
+    /* The server's thread calls it first of all; NULL: nothing. */
+    void (*enter_thread)(void *owner);
+    void *enter_owner;
 };
 
 /* Binds the socket, and starts to serve it.  Errors as api_server_new(). */

@@ -2,7 +2,6 @@
 #include "api/route.h"
 
 #include <errno.h>
-#include <locale.h>
 #include <stdlib.h>
 #include <string.h>
 #include <wchar.h>
@@ -126,13 +125,11 @@ static int check_body_presence(const struct http1_request *request, const struct
     return -EINVAL;
 }
 
-/* Letters and digits of any script, and '_'. */
+/* Letters and digits of any script, as far as the locale knows it (api_start()), and '_'. */
 static bool is_id(const char *text)
 {
-    locale_t utf8 = newlocale(LC_CTYPE_MASK, "C.UTF-8", NULL);
-    locale_t before = utf8 ? uselocale(utf8) : NULL;
     mbstate_t state = {0};
-    bool is_good = utf8 != NULL;
+    bool is_good = true;
 
     while (is_good && *text) {
         wchar_t c = 0;
@@ -140,10 +137,6 @@ static bool is_id(const char *text)
 
         is_good = len != (size_t)-1 && len != (size_t)-2 && (c == L'_' || iswalnum((wint_t)c));
         text += is_good ? len : 0;
-    }
-    if (utf8) {
-        (void)uselocale(before);
-        freelocale(utf8);
     }
     return is_good;
 }

@@ -279,6 +279,7 @@ int api_server_new(const struct api_server_config *config, struct api_server **r
 
 int api_server_start(struct api_server *server, struct err *err)
 {
+    loop_on_start(server->loop, server->config.enter_thread, server->config.enter_owner);
     return loop_thread_start(server->loop, "fc_api", err);
 }
 

@@ -23,6 +23,9 @@ struct api_server_config {
     /* The last answer is on its way. */
     void (*finish)(void *owner);
     void *owner;
+    /* The thread calls it first of all; NULL: nothing. */
+    void (*enter_thread)(void *owner);
+    void *enter_owner;
 };
 
 #define API_SERVER_NAME "Firecracker API"

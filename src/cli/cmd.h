@@ -9,6 +9,9 @@
 /* The guest kernel panicked. */
 #define STATUS_PANIC 255
 
+/* What clients of the REST interface are told, who compare it with what they know. */
+#define FC_VERSION "1.17.0-dev"
+
 #define CMD_LIST(X)                                                                           \
     X(run, "[flags] [--] COMMAND...", "boot a VM, run COMMAND in it, exit with its status")   \
     X(exec, "[flags] VM [--] COMMAND...", "run COMMAND in a running VM")                      \
@@ -20,6 +23,7 @@
     X(vimto, "[flags] exec [--] COMMAND...", "run tests on a chosen kernel: what `vimto` is") \
     X(pull, "IMAGE", "fetch an image of a kernel, print its folder")                          \
     X(api, "[options]", "a microVM with a REST interface: what `firecracker` is")             \
+    X(seccompiler, "[options]", "compile system call filters for it")                         \
     X(doctor, "[--json]", "what this host can do, and how to mend what it cannot")
 
 #define X(name, usage, help) int cmd_##name(int argc, char **argv);

@@ -20,10 +20,8 @@
 #include "metrics/metrics.h"
 #include "vmm/describe.h"
 #include "vmm/exit.h"
+#include "vmm/filter.h"
 #include "vmm/microvm.h"
-
-/* What clients are told, who compare it with what they know. */
-#define FC_VERSION "1.17.0-dev"
 
 #define BODY_MAX_DEFAULT 51200
 #define FILE_MAX         (UINT64_C(64) << 20) /* of a configuration or of metadata */
@@ -31,6 +29,7 @@
 struct process {
     struct fc_args args;
     struct microvm_options options;
+    struct seccomp_filters filters;
     uint64_t body_max;
     uint64_t start_us, start_cpu_us, parent_cpu_us; /* what the launcher says */
     struct buf config, metadata;                    /* the files */
@@ -118,21 +117,25 @@ static int open_metrics(struct process *p)
     return 0;
 }
 
-/* Whoever names a filter counts on it: to go on without would be worse than not to start. */
-static int refuse_filter(const char *path)
+/* The filters of the threads to come; 0, or the exit code. */
+static int load_filters(struct process *p)
 {
-    if (!path) {
-        return 0;
+    const char *path = p->args.seccomp_filter;
+    struct err err = {0};
+    int r = 0;
+
+    seccomp_filters_prepare();
+    if (path) {
+        r = seccomp_filters_load(path, &p->filters, &err);
+    } else if (!p->args.no_seccomp) {
+        r = seccomp_filters_default(&p->filters, &err);
     }
-    if (access(path, R_OK) < 0) {
-        log_error("Seccomp error: Filter file open error: '%s': %s", path, strerror(errno));
-    } else {
-        log_error("Seccomp error: Filter deserialization failed: '%s': filters cannot be loaded "
-                  "here, `--no-seccomp` goes without",
-                  path);
+    if (r < 0) {
+        log_error("Seccomp error: %s", err_text(&err));
+        (void)fprintf(stderr, "Error: Seccomp error: %s\n", err_text(&err));
+        return EXIT_CODE_ERROR;
     }
-    (void)fprintf(stderr, "Error: Seccomp\n");
-    return EXIT_CODE_ERROR;
+    return 0;
 }
 
 /* Everything that the words say; 0, or the exit code. */
@@ -162,13 +165,14 @@ static int take_args(struct process *p)
         .loop = p->loop,
         .mmds_size_limit = number("mmds-size-limit", "usize", args->mmds_size_limit, p->body_max),
         .enable_pci = args->enable_pci,
+        .filters = &p->filters,
         .has_boot_timer = args->boot_timer};
     if (args->engine && config_engine_parse(args->engine, &p->options.engine, &err) < 0) {
         exit_panic("%s", err_text(&err));
     }
     status = open_metrics(p);
     if (status == 0) {
-        status = refuse_filter(args->seccomp_filter);
+        status = load_filters(p);
     }
     if (status == 0) {
         read_file(args->config_file, &p->config,
@@ -204,10 +208,19 @@ static void note_start(const struct process *p)
     }
 }
 
+static void enter_api_thread(void *owner)
+{
+    filter_enter(owner, SECCOMP_API);
+}
+
 static void start_api(struct process *p)
 {
-    struct api_config config = {
-        .path = p->args.api_sock, .body_max = p->body_max, .vm = p->vm, .loop = p->loop};
+    struct api_config config = {.path = p->args.api_sock,
+                                .body_max = p->body_max,
+                                .vm = p->vm,
+                                .loop = p->loop,
+                                .enter_thread = enter_api_thread,
+                                .enter_owner = &p->filters};
     struct err err = {0};
     int r;
 
@@ -356,6 +369,7 @@ int cmd_api(int argc, char **argv)
         status = run(&p);
     }
     loop_free(p.loop);
+    seccomp_filters_fini(&p.filters);
     buf_fini(&p.config);
     buf_fini(&p.metadata);
     return exit_say(status);

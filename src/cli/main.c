@@ -71,6 +71,9 @@ int main(int argc, char **argv)
     if (argc > 0 && str_has_prefix(basename(argv[0]), "vimto")) {
         return cmd_vimto(argc, argv);
     }
+    if (argc > 0 && str_has_prefix(basename(argv[0]), "seccompiler")) {
+        return cmd_seccompiler(argc, argv);
+    }
     if (argc < 2) {
         help(stderr);
         return STATUS_FAILED;

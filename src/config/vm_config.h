@@ -71,8 +71,14 @@ struct config_net {
     struct net_inner *inner; /* the same; NULL: none */
 };
 
+/* What a thread of the machine does. */
+enum config_thread { CONFIG_THREAD_VCPU, CONFIG_THREAD_DEVICES };
+
 struct vm_config {
     enum config_engine engine;
+    /* Each thread of the machine calls it first of all; NULL: nothing.  It outlives the machine. */
+    void (*enter_thread)(void *owner, enum config_thread kind);
+    void *enter_owner;
     bool count_all;      /* for machine_counters(): also what slows the guest down */
     unsigned vcpu_count; /* 1 to CONFIG_VCPU_MAX */
     uint64_t mem_bytes;  /* CONFIG_MEM_MIN_BYTES to CONFIG_MEM_MAX_BYTES, whole MiB */

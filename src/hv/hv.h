@@ -39,6 +39,8 @@ struct hv_vcpu; /* likewise */
 struct hv_client {
     void (*pio)(void *owner, uint16_t port, void *data, unsigned len, bool is_write);
     void (*mmio)(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write);
+    /* First of all on a thread that the backend makes for itself; may be NULL. */
+    void (*enter_thread)(void *owner);
     void *owner;
 };
 

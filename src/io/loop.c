@@ -58,6 +58,8 @@ struct loop {
     pthread_t runner; /* valid while is_running */
     pthread_t thread;
     bool has_thread;
+    loop_fn on_start; /* NULL: nothing */
+    void *on_start_owner;
 };
 
 int loop_new(struct loop **ret_loop, struct err *err)
@@ -321,8 +323,19 @@ void loop_resume(struct loop *loop)
 
 static void *thread_main(void *arg)
 {
-    (void)loop_run(arg);
+    struct loop *loop = arg;
+
+    if (loop->on_start) {
+        loop->on_start(loop->on_start_owner);
+    }
+    (void)loop_run(loop);
     return NULL;
+}
+
+void loop_on_start(struct loop *loop, loop_fn fn, void *owner)
+{
+    loop->on_start = fn;
+    loop->on_start_owner = owner;
 }
 
 int loop_thread_start(struct loop *loop, const char *name, struct err *err)

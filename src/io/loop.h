@@ -31,6 +31,8 @@ void loop_stop(struct loop *loop);
  * joins; harmless if no thread was started. */
 int loop_thread_start(struct loop *loop, const char *name, struct err *err);
 void loop_thread_stop(struct loop *loop);
+/* Before that start: the thread calls `fn` before anything else. */
+void loop_on_start(struct loop *loop, loop_fn fn, void *owner);
 
 /* Hold the loop between two callbacks: until loop_resume() nothing runs but what loop_call()
  * brings; descriptors, timers and posts wait.  Returns 0 once it holds, -ETIMEDOUT if a callback

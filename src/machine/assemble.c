@@ -42,6 +42,12 @@ static void on_pio(void *owner, uint16_t port, void *data, unsigned len, bool is
                  is_write ? &metrics->exit_io_out_agg : &metrics->exit_io_in_agg);
 }
 
+/* On a thread that the engine made. */
+static void enter_thread(void *owner)
+{
+    machine_enter_thread(owner, CONFIG_THREAD_DEVICES);
+}
+
 static void on_mmio(void *owner, gpa_t gpa, void *data, unsigned len, bool is_write)
 {
     struct metrics_vcpu *metrics = &g_metrics.vcpu;
@@ -219,7 +225,10 @@ int machine_new(const struct vm_config *config, const struct tty_port *console,
         return err_set(err, -ENOMEM, "machine: out of memory");
     }
     machine_pause_init(m);
-    m->client = (struct hv_client){.pio = on_pio, .mmio = on_mmio, .owner = m};
+    m->client = (struct hv_client){
+        .pio = on_pio, .mmio = on_mmio, .enter_thread = enter_thread, .owner = m};
+    m->enter_thread = config->enter_thread;
+    m->enter_owner = config->enter_owner;
     m->end_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     r = m->end_fd < 0 ? err_sys(err, "eventfd") : build(m, config, console, err);
     if (r < 0) {
@@ -232,15 +241,9 @@ int machine_new(const struct vm_config *config, const struct tty_port *console,
 
 int machine_start(struct machine *m, struct err *err)
 {
-    for (unsigned i = 0; i < m->loop_count; i++) {
-        int r = loop_thread_start(m->loops[i], i ? "share" : "io", err);
+    int r = machine_start_paused(m, err);
 
-        if (r < 0) {
-            return r;
-        }
-    }
-    m->is_started = true;
-    return machine_start_vcpus(m, err);
+    return r < 0 ? r : machine_resume(m, err);
 }
 
 void machine_free(struct machine *m)

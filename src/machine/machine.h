@@ -43,12 +43,15 @@ const char *machine_end_name(enum machine_end end);
 int machine_new(const struct vm_config *config, const struct tty_port *console,
                 struct machine **ret_machine, struct err *err);
 int machine_start(struct machine *machine, struct err *err);
+/* The first half of it: all threads are there, and wait; machine_resume() is the second half. After
+ * it the machine makes no further thread. */
+int machine_start_paused(struct machine *machine, struct err *err);
 /* Returns when everything stands still; nothing happens if it does already.  Time goes on for the
  * guest, which is told that it was stopped.  -ETIMEDOUT: something waits for memory that nobody
  * brings; the machine runs on. */
 int machine_pause(struct machine *machine, struct err *err);
 /* Let it run on; nothing happens if it runs.  All devices look at all their queues first.  The
- * first resume of a machine that came from a snapshot starts it. */
+ * first resume of a machine that came from a snapshot starts it, if nobody has. */
 int machine_resume(struct machine *machine, struct err *err);
 /* End it now, without asking the guest. */
 void machine_stop(struct machine *machine);

@@ -84,7 +84,9 @@ struct machine {
     bool is_microvm; /* names its threads as tools for Firecracker expect */
 
     struct machine_pause pause;
-    bool is_started; /* threads were started */
+    bool is_started;                                            /* there are threads */
+    void (*enter_thread)(void *owner, enum config_thread kind); /* NULL: nothing */
+    void *enter_owner;
 
     _Atomic int end;       /* enum machine_end; set once */
     _Atomic bool panicked; /* seen on the console */
@@ -179,12 +181,15 @@ struct hv_cpuid;
 int machine_load_cpuid(struct state_file *file, struct hv_cpuid **ret_cpuid, struct err *err);
 int machine_saved_pci_number(struct state_file *file, const struct machine_slot *slot);
 
+/* vcpu.c: first of all on a thread of the machine. */
+void machine_enter_thread(struct machine *machine, enum config_thread kind);
+
 /* pause.c */
 void machine_pause_init(struct machine *machine);
 void machine_pause_fini(struct machine *machine);
 /* The machine ended: no vCPU waits any more. */
 void machine_wake_parked(struct machine *machine);
 
-/* vcpu.c */
+/* vcpu.c: they wait until the machine runs. */
 int machine_start_vcpus(struct machine *machine, struct err *err);
 void machine_join_vcpus(struct machine *machine);

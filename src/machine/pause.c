@@ -6,7 +6,7 @@
  * device can be changed or saved meanwhile.  Resuming goes the other way: the devices' doorbells
  * are rung while the loops are held, then the loops go on, then the vCPUs.
  *
- * A machine from a snapshot has no threads before its first resume.
+ * Threads are born held: a machine starts by the same steps as it resumes.
  *
  * Whoever touches memory that a page fault handler brings (host/uffd.h) waits for that handler, in
  * the kernel, and cannot be held there.  So a pause has a deadline: when it has passed, all that
@@ -106,10 +106,34 @@ int machine_pause(struct machine *m, struct err *err)
     return 0;
 }
 
+static void enter_loop(void *owner)
+{
+    machine_enter_thread(owner, CONFIG_THREAD_DEVICES);
+}
+
+int machine_start_paused(struct machine *m, struct err *err)
+{
+    atomic_store(&m->pause.is_wanted, true);
+    m->is_started = true;
+    for (unsigned i = 0; i < m->loop_count; i++) {
+        int r;
+
+        loop_on_start(m->loops[i], enter_loop, m);
+        (void)loop_pause(m->loops[i], 0); /* at once: nobody runs it yet */
+        r = loop_thread_start(m->loops[i], i ? "share" : "io", err);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return machine_start_vcpus(m, err);
+}
+
 int machine_resume(struct machine *m, struct err *err)
 {
-    if (m->is_started && !atomic_load(&m->pause.is_wanted)) {
-        return 0;
+    int r = m->is_started ? 0 : machine_start_paused(m, err);
+
+    if (r < 0 || !atomic_load(&m->pause.is_wanted)) {
+        return r;
     }
     hv_vm_go(m->vm);
     for (unsigned i = 0; i < m->slot_count; i++) {
@@ -117,9 +141,6 @@ int machine_resume(struct machine *m, struct err *err)
     }
     for (unsigned i = 0; i < m->loop_count; i++) {
         loop_resume(m->loops[i]);
-    }
-    if (!m->is_started) {
-        return machine_start(m, err);
     }
     unpark_vcpus(m);
     return 0;

@@ -23,11 +23,19 @@ static void park(struct machine *m)
     (void)pthread_mutex_unlock(&p->lock);
 }
 
+void machine_enter_thread(struct machine *m, enum config_thread kind)
+{
+    if (m->enter_thread) {
+        m->enter_thread(m->enter_owner, kind);
+    }
+}
+
 static void *vcpu_main(void *arg)
 {
     struct machine_vcpu *vcpu = arg;
     struct machine *m = vcpu->machine;
 
+    machine_enter_thread(m, CONFIG_THREAD_VCPU);
     while (atomic_load_explicit(&m->end, memory_order_acquire) == MACHINE_RUNS) {
         enum hv_exit why = HV_EXIT_KICKED;
         int r;

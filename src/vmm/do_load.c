@@ -253,7 +253,10 @@ static int build(struct load *l, struct err *err)
         r = microvm_build(l->vm, &plan, err);
     }
     start_plan_fini(&plan);
-    return r < 0 ? r : machine_load(l->vm->machine, &l->file, l->request->clock_realtime, err);
+    if (r == 0) {
+        r = machine_load(l->vm->machine, &l->file, l->request->clock_realtime, err);
+    }
+    return r < 0 ? r : microvm_start_threads(l->vm, err);
 }
 
 static int load(struct load *l, struct err *err)

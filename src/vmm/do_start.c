@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "host/serial.h"
 #include "io/loop.h"
+#include "vmm/filter.h"
 #include "vmm/microvm_int.h"
 
 /* When boot-source has no boot_args. */
@@ -73,6 +74,8 @@ int start_plan_fill(struct microvm *vm, struct start_plan *plan, struct err *err
     *plan = (struct start_plan){0};
     plan->config = (struct vm_config){
         .engine = vm->options.engine,
+        .enter_thread = filter_machine_thread,
+        .enter_owner = vm->options.filters,
         .vcpu_count = res->machine.vcpu_count,
         .mem_bytes = res->machine.mem_size_mib * MIB,
         .huge_pages = res->machine.huge_pages,
@@ -156,6 +159,16 @@ void microvm_unbuild(struct microvm *vm)
     microvm_close_pmems(vm);
 }
 
+int microvm_start_threads(struct microvm *vm, struct err *err)
+{
+    int r = machine_start_paused(vm->machine, err);
+
+    if (r == 0) {
+        filter_enter(vm->options.filters, SECCOMP_VMM);
+    }
+    return r;
+}
+
 int do_start(struct microvm *vm, const struct action *action, struct err *err)
 {
     int64_t mono_ns = clock_mono_ns();
@@ -179,7 +192,10 @@ int do_start(struct microvm *vm, const struct action *action, struct err *err)
     }
     start_plan_fini(&plan);
     if (r == 0) {
-        r = machine_start(vm->machine, err);
+        r = microvm_start_threads(vm, err);
+        if (r == 0) {
+            r = machine_resume(vm->machine, err);
+        }
         if (r < 0) {
             microvm_unbuild(vm);
         }

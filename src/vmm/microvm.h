@@ -13,6 +13,7 @@
 
 struct loop;
 struct microvm;
+struct seccomp_filters;
 
 struct microvm_options {
     const char *id;      /* instance id */
@@ -24,6 +25,9 @@ struct microvm_options {
     uint64_t mmds_size_limit; /* bytes of the metadata store */
     bool enable_pci;
     bool has_boot_timer;
+    /* Of the machine's threads, and of the one that starts it: from just before the guest runs.
+     * NULL: none. */
+    struct seccomp_filters *filters;
 };
 
 enum microvm_state { MICROVM_NOT_STARTED, MICROVM_RUNNING, MICROVM_PAUSED };

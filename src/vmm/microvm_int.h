@@ -185,3 +185,5 @@ void start_plan_fini(struct start_plan *plan);
 int microvm_build(struct microvm *vm, const struct start_plan *plan, struct err *err);
 /* Back to before microvm_build(); host objects stay for a retry. */
 void microvm_unbuild(struct microvm *vm);
+/* The machine's threads, and the filter of this one, which makes no thread any more. */
+int microvm_start_threads(struct microvm *vm, struct err *err);

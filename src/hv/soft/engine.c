@@ -89,7 +89,7 @@ static int soft_vm_new(const struct hv_config *config, struct hv_vm **ret_vm, st
     vm->count_runs = config->count_all;
     vm->cpu_template = config->cpu_template;
     soft_doorbells_init(&vm->doorbells);
-    r = intc_init(&vm->intc, write_guest, vm, err);
+    r = intc_init(&vm->intc, write_guest, vm, vm->client, err);
     if (r == 0) {
         r = cpuid_model_new(&cpuid, (uint32_t)(vm->intc.tsc.hz / 1000), &vm->cpuid, err);
     }

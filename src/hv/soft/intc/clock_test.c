@@ -97,7 +97,7 @@ TEST(deadline, slots_fire_in_their_time_and_once)
 
     deadline_init(&d, note, &f);
     deadline_stop(&d); /* never started */
-    CHECK_OK(deadline_start(&d, &err), &err);
+    CHECK_OK(deadline_start(&d, NULL, &err), &err);
     nap(NS_PER_MS);
     now = clock_mono_ns();
     deadline_arm(&d, 0, now + 20 * NS_PER_MS);

@@ -49,6 +49,9 @@ static void *run(void *arg)
 {
     struct deadline *d = arg;
 
+    if (d->client && d->client->enter_thread) {
+        d->client->enter_thread(d->client->owner);
+    }
     while (!atomic_load(&d->stop)) {
         uint32_t turn = atomic_load(&d->turn);
         int64_t until;
@@ -64,9 +67,12 @@ static void *run(void *arg)
     return NULL;
 }
 
-int deadline_start(struct deadline *d, struct err *err)
+int deadline_start(struct deadline *d, const struct hv_client *client, struct err *err)
 {
-    int r = pthread_create(&d->thread, NULL, run, d);
+    int r;
+
+    d->client = client;
+    r = pthread_create(&d->thread, NULL, run, d);
 
     if (r) {
         return err_set(err, -r, "start the timer thread");

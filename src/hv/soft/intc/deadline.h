@@ -25,11 +25,13 @@ struct deadline {
     _Atomic int64_t due_ns[HV_VCPU_MAX]; /* monotonic clock */
     void (*fire)(void *owner, unsigned slot);
     void *owner;
+    const struct hv_client *client;
 };
 
 /* `fire` is called on the timer thread. */
 void deadline_init(struct deadline *d, void (*fire)(void *owner, unsigned slot), void *owner);
-int deadline_start(struct deadline *d, struct err *err);
+/* The thread enters by client->enter_thread; `client` may be NULL. */
+int deadline_start(struct deadline *d, const struct hv_client *client, struct err *err);
 /* Joins the thread; harmless if it never started. */
 void deadline_stop(struct deadline *d);
 /* Replace the deadline of a slot; DEADLINE_NEVER disarms.  Any thread. */

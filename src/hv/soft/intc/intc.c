@@ -19,7 +19,8 @@ static void timer_due(void *owner, unsigned slot)
     lapic_wake(intc->lapic[slot], POLL_IRQ);
 }
 
-int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner, struct err *err)
+int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner,
+              const struct hv_client *client, struct err *err)
 {
     memset(intc, 0, sizeof(*intc));
     intc->write_guest = write_guest;
@@ -29,7 +30,7 @@ int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner, stru
     deadline_init(&intc->deadline, timer_due, intc);
     tsc_init(&intc->tsc);
     intc->tsc_start = tsc_ticks(&intc->tsc);
-    return deadline_start(&intc->deadline, err);
+    return deadline_start(&intc->deadline, client, err);
 }
 
 void intc_fini(struct intc *intc)

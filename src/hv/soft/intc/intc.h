@@ -55,8 +55,10 @@ struct intc {
     void *owner;
 };
 
-/* `write_guest(owner, ...)` is called on vCPU threads. */
-int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner, struct err *err);
+/* `write_guest(owner, ...)` is called on vCPU threads.  The timer's thread enters by
+ * client->enter_thread; `client` may be NULL. */
+int intc_init(struct intc *intc, pvclock_write_fn write_guest, void *owner,
+              const struct hv_client *client, struct err *err);
 void intc_fini(struct intc *intc);
 
 /* Let the clocks stand while no vCPU runs: INTC_READ to read them; INTC_SET to set them, with

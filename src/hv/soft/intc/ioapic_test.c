@@ -136,7 +136,7 @@ TEST(intc, lines_pulses_and_messages_reach_the_local_apic)
     struct err err = {0};
     uint32_t v;
 
-    CHECK_OK(intc_init(&intc, write_nowhere, NULL, &err), &err);
+    CHECK_OK(intc_init(&intc, write_nowhere, NULL, NULL, &err), &err);
     lapic_init(&l, &intc, 0, &poll);
     v = 0x1ff;
     lapic_mmio_write(&l, APIC_SVR, &v, 4);

@@ -26,7 +26,7 @@ static void bench_init(struct bench *b)
     struct err err = {0};
 
     memset(b, 0, sizeof(*b));
-    CHECK_OK(intc_init(&b->intc, write_nowhere, NULL, &err), &err);
+    CHECK_OK(intc_init(&b->intc, write_nowhere, NULL, NULL, &err), &err);
     for (unsigned i = 0; i < CPUS; i++) {
         lapic_init(&b->lapic[i], &b->intc, i, &b->poll[i]);
     }
