@@ -21,13 +21,22 @@ static const char *behind(const char *name, const char *text)
     return strncmp(text, name, len) == 0 && text[len] == '=' ? text + len + 1 : text;
 }
 
+/* A flag that is said twice, once before `exec` and once behind it perhaps, must say the same. */
+static int set_once(const char *name, const char **slot, const char *text, struct err *err)
+{
+    if (*slot && strcmp(*slot, text) != 0) {
+        return err_set(err, -EINVAL, "-%s '%s': -%s '%s' was said before", name, text, name, *slot);
+    }
+    *slot = text;
+    return 0;
+}
+
 static int set_kernel(void *owner, const char *text, struct err *err)
 {
     if (!text[0]) {
         return err_set(err, -EINVAL, "kernel '': must be a file, a folder or an image");
     }
-    ((struct vimto_flags *)owner)->kernel = text;
-    return 0;
+    return set_once("kernel", &((struct vimto_flags *)owner)->kernel, text, err);
 }
 
 int vimto_memory(const char *text, uint64_t *ret_bytes, struct err *err)
@@ -56,17 +65,17 @@ int vimto_smp(const char *text, unsigned *ret_count, struct err *err)
 static int set_memory(void *owner, const char *text, struct err *err)
 {
     struct vimto_flags *flags = owner;
+    int r = set_once("memory", &flags->memory, text, err);
 
-    flags->memory = text;
-    return vimto_memory(text, &flags->mem_bytes, err);
+    return r < 0 ? r : vimto_memory(text, &flags->mem_bytes, err);
 }
 
 static int set_smp(void *owner, const char *text, struct err *err)
 {
     struct vimto_flags *flags = owner;
+    int r = set_once("smp", &flags->smp, text, err);
 
-    flags->smp = text;
-    return vimto_smp(text, &flags->vcpu_count, err);
+    return r < 0 ? r : vimto_smp(text, &flags->vcpu_count, err);
 }
 
 /* Go's programs take "-sudo=true", too. */
