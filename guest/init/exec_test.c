@@ -221,6 +221,18 @@ TEST(exec, directory_umask_and_limits_are_per_command)
     serve_stop(&serve);
 }
 
+TEST(exec, without_a_terminal_a_command_leads_a_group_but_no_session)
+{
+    struct run run = RUN_INIT;
+    struct serve serve;
+
+    /* Else the next terminal it opens were its own, and closing that one SIGHUP. */
+    serve_start(&serve);
+    run_shell(&serve, &run, "read stat < /proc/$$/stat; set -- $stat; [ $5 = $$ ] && [ $6 != $$ ]");
+    CHECK_INT(run.result.status, 0);
+    serve_stop(&serve);
+}
+
 TEST(exec, users_by_number_and_by_name)
 {
     static const uint32_t groups[] = {7, 8};

@@ -275,6 +275,7 @@ int main(void)
         return 1;
     }
     open_standard_files();
+    (void)setsid(); /* the session of commands without a terminal; the kernel starts us in none */
     log_set_name("ec1-init");
     (void)signal(SIGPIPE, SIG_IGN);
     (void)umask(022);

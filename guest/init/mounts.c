@@ -238,15 +238,35 @@ static int make_devices(void)
     return 0;
 }
 
+/* Devices whose modules the kernel loads when they are opened: others have their names from udev.
+ */
+static void make_module_devices(void)
+{
+    /* Documentation/admin-guide/devices.txt of the kernel */
+    static const struct {
+        const char *path;
+        mode_t mode;
+        unsigned minor;
+    } nodes[] = {
+        {"/dev/net/tun", 0666, 200}, /* both check rights of their own */
+        {"/dev/fuse", 0666, 229},
+        {"/dev/loop-control", 0660, 237},
+    };
+    enum { MISC_MAJOR = 10 };
+
+    (void)mkdir("/dev/net", 0755);
+    for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
+        (void)mknod(nodes[i].path, S_IFCHR | nodes[i].mode, makedev(MISC_MAJOR, nodes[i].minor));
+        (void)chmod(nodes[i].path, nodes[i].mode);
+    }
+}
+
 static void link_devices(void)
 {
     (void)!symlink("/proc/self/fd", "/dev/fd");
     (void)!symlink("/proc/self/fd/0", "/dev/stdin");
     (void)!symlink("/proc/self/fd/1", "/dev/stdout");
     (void)!symlink("/proc/self/fd/2", "/dev/stderr");
-    /* Nobody like udev does it; both check rights of their own. */
-    (void)chmod("/dev/fuse", 0666);
-    (void)chmod("/dev/net/tun", 0666);
 }
 
 static int mount_private(const struct private_mount *mnt, struct report *report, struct err *err)
@@ -282,6 +302,7 @@ int mounts_private(struct report *report, struct err *err)
         }
     }
     link_devices();
+    make_module_devices();
     return 0;
 }
 

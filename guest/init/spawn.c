@@ -137,6 +137,16 @@ static int fail(struct child *child, enum step step)
     return 1;
 }
 
+/* A terminal needs a session of its own.  Without one, a group is enough to signal: the leader of a
+ * session would get any terminal that it opens as its own, and SIGHUP when that is closed. */
+static int make_group(const struct spawn *spawn)
+{
+    if (!spawn->tty) {
+        return setpgid(0, 0);
+    }
+    return setsid() < 0 ? -1 : ioctl(spawn->in, TIOCSCTTY, 0);
+}
+
 static int child_main(void *arg)
 {
     struct child *child = arg;
@@ -144,7 +154,7 @@ static int child_main(void *arg)
     const char *name = spawn->argv[0];
 
     reset_signals();
-    if (setsid() < 0 || (spawn->tty && ioctl(spawn->in, TIOCSCTTY, 0) < 0)) {
+    if (make_group(spawn) < 0) {
         return fail(child, STEP_SESSION);
     }
     if (set_files(spawn)) {
@@ -214,7 +224,7 @@ static enum spawn_fault explain(const struct child *child, struct err *err)
         (void)err_set(err, -child->code, "become uid %u, gid %u: %s", child->spawn->user.uid,
                       child->spawn->user.gid, why);
         return SPAWN_BAD_REQUEST;
-    case STEP_SESSION: (void)err_set(err, -child->code, "start a session: %s", why); break;
+    case STEP_SESSION: (void)err_set(err, -child->code, "start a process group: %s", why); break;
     case STEP_FILES:
         (void)err_set(err, -child->code, "set up stdin, stdout, stderr: %s", why);
         break;

@@ -1,4 +1,4 @@
-/* spawn.h — start one command in a session of its own. */
+/* spawn.h — start one command in a process group of its own; with a terminal, a session. */
 #pragma once
 
 #include <stdbool.h>

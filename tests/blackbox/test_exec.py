@@ -242,3 +242,8 @@ def test_modprobe_finds_the_kernels_own_modules(vm):
 def test_host_name_and_resolver(vm):
     assert vm.exec("hostname").stdout.strip() not in (b"", b"(none)")
     assert vm.exec("test", "-r", "/etc/resolv.conf").returncode == 0
+
+
+def test_devices_whose_modules_come_when_they_are_opened(vm):
+    done = vm.exec("sh", "-c", "for d in net/tun fuse loop-control; do : <> /dev/$d && echo $d; done", flags=["-u", "root"])
+    assert done.stdout == b"net/tun\nfuse\nloop-control\n", done.stderr
