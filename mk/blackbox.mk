@@ -13,6 +13,12 @@ blackbox: interop blackbox-soft blackbox-kvm
 interop: $(O)/test/exec-serve
 	$(PYTEST) tests/exec
 
+# Go's own tests of 38 standard packages, here and in a VM, side by side: an hour where there is no
+# /dev/kvm.  SUITES="os net" are some of them; tests/vimto/suites.py has more flags.
+.PHONY: vimto-suites
+vimto-suites: all kernel
+	VIMTO=$(CURDIR)/$(O)/vimto tests/vimto/suites.py $(SUITES)
+
 FC_TESTS = tests/fc
 
 blackbox-soft: all kernel
