@@ -1,6 +1,6 @@
 # blackbox.mk — tests that drive the binaries as a user does, and tests/vm, on each engine.
 
-.PHONY: blackbox blackbox-soft blackbox-kvm
+.PHONY: blackbox blackbox-soft blackbox-kvm fc-kvm
 
 # Does /dev/kvm work here?
 HAS_KVM = $(O)/ec1 doctor --json | tr -d '\n' | grep -q '"/dev/kvm",[^}]*"ok"'
@@ -31,8 +31,10 @@ blackbox-soft: all kernel
 # execs that share a VM, without those that start Python in the guest (half a minute each), and a few
 # whole lives.  About five minutes.
 KVM_RUNS := streams or panic or poweroff or detached or timeout
-# Of the microVMs over their socket: both ways into a kernel, the command line, vsock both ways.
+# Of the microVMs over their socket: both ways into a kernel, the command line, vsock both ways; a snapshot that is
+# loaded twice, and one by userfaultfd.  `make fc-kvm` is all of them.
 KVM_FC := bzimage_boots_to or by_pvh or init_params or host_to_guest or guest_to_host or config_start_with_api
+KVM_FC += or clones_of_one or pages_come_from
 # vimto: the environment, death.
 KVM_VIMTO := environment or death
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
@@ -49,6 +51,10 @@ blackbox-kvm: all kernel $(O)/test/vm
 	        $(PYTEST) --color=no tests/blackbox/test_exec.py -k "$(KVM_EXECS)"; \
 	        $(PYTEST) --color=no tests/blackbox/test_run.py -k "$(KVM_RUNS)"; \
 	        $(PYTEST) --color=no tests/vimto -k "$(KVM_VIMTO)"; \
-	        export FIRECRACKER=$(CURDIR)/$(O)/firecracker; \
+	        export FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_FC_GUEST=own; \
 	        $(PYTEST) --color=no tests/fc -k "$(KVM_FC)"'; \
 	fi
+
+# Hours where KVM has to be emulated: `make fc-kvm FC_KVM_ARGS='-k snapshot tests/fc/test_pmem.py'`.
+fc-kvm: all kernel
+	tests/nested/fc $(FC_KVM_ARGS)

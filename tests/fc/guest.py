@@ -250,3 +250,7 @@ def rootfs(copy=None):
         return _rootfs_master()
     shutil.copyfile(_rootfs_master(), copy)
     return pathlib.Path(copy)
+
+
+if __name__ == "__main__":  # ahead of a run where compilers take long
+    initrd(), initrd(debian()), rootfs(), vmlinux()

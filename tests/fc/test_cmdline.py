@@ -7,11 +7,11 @@ import subprocess
 
 import guest
 import pytest
-from microvm import BINARY, BOOT_ARGS, ok, refused
+from microvm import BINARY, BOOT_ARGS, PATIENCE, ok, refused
 
 
 def run(*flags, **kwargs):
-    return subprocess.run([BINARY, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, **kwargs)
+    return subprocess.run([BINARY, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60 * PATIENCE, **kwargs)
 
 
 def config(folder, **more):

@@ -12,7 +12,7 @@ import socket
 
 import guest
 import pytest
-from microvm import ok
+from microvm import PATIENCE, ok
 
 CASES = int(os.environ.get("EC1_FUZZ_CASES", "10000"))
 SEED = int(os.environ.get("EC1_SEED", "1"))
@@ -154,7 +154,7 @@ def ask_all(vm, maker, count):
     left = count
     while left:
         with socket.socket(socket.AF_UNIX) as s:
-            s.settimeout(60)
+            s.settimeout(60 * PATIENCE)
             s.connect(vm.socket)
             for _ in range(min(left, 20)):
                 left -= 1

@@ -9,7 +9,7 @@ import subprocess
 import guest
 import pytest
 import taps
-from microvm import BINARY, ENGINE
+from microvm import BINARY, ENGINE, PATIENCE
 
 HERE = pathlib.Path(__file__).parent / "gosdk"
 
@@ -50,7 +50,7 @@ def test_a_life_by_the_go_sdk(program, tap, folder):
     args = "console=ttyS0 reboot=k panic=1 quiet guest_echo=5000"
     done = subprocess.run(
         [program, BINARY, ENGINE, folder, guest.kernel(), guest.initrd(), root, args, tap],
-        capture_output=True, text=True, timeout=600,
+        capture_output=True, text=True, timeout=600 * PATIENCE,
     )
     log = (folder / "fc.log").read_text()[-3000:] if (folder / "fc.log").exists() else ""
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:] + log

@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from microvm import ok, refused
+from microvm import PATIENCE, ok, refused
 
 HEAD = b"Server: Firecracker API\r\nConnection: keep-alive\r\n"
 VERSION = b'{"firecracker_version":"1.17.0-dev"}'
@@ -31,7 +31,7 @@ def request(method=b"GET", path=b"/version", version=b"HTTP/1.1", fields=b"", bo
 
 def connect(vm):
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(10)
+    s.settimeout(10 * PATIENCE)
     s.connect(vm.socket)
     return s
 
@@ -140,7 +140,7 @@ def test_the_eleventh_connection_is_told_so(vm):
         assert read(s, len(busy)) == busy
         assert s.recv(1) == b""
     held.pop().close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     while vm.raw(request(), len(VERSION_ANSWER)) != VERSION_ANSWER:
         assert time.monotonic() < deadline
     for s in held:

@@ -8,7 +8,7 @@ import time
 import pytest
 
 import guest
-from microvm import ok, refused
+from microvm import PATIENCE, ok, refused
 from vhost_backend import Backend
 
 MIB = 1024 * 1024
@@ -30,7 +30,7 @@ def serve(folder):
             "--export", "type=vhost-user-blk,id=e,node-name=disk,addr.type=unix,"
             f"addr.path={socket},writable={'on' if writable else 'off'}",
         ], stderr=subprocess.DEVNULL))
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 30 * PATIENCE
         while not socket.exists():
             assert time.monotonic() < deadline and started[-1].poll() is None
             time.sleep(0.01)

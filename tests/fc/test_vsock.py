@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from microvm import MicroVm, ok, refused
+from microvm import PATIENCE, MicroVm, ok, refused
 
 IN_USE = (
     "Vsock config error: Cannot create backend for vsock device: Error binding to the host-side Unix socket: "
@@ -66,7 +66,7 @@ def guest(tmp_path_factory):
 
 def dial(vm, line=b"CONNECT 5000\n", seconds=20):
     s = socket.socket(socket.AF_UNIX)
-    s.settimeout(seconds)
+    s.settimeout(seconds * PATIENCE)
     s.connect(str(vm.folder / "v.sock"))
     s.sendall(line)
     return s
@@ -108,7 +108,7 @@ def test_refusals_close_without_a_word(guest, line):
             assert s.recv(100) == b""
         except ConnectionResetError:
             pass
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 10 * PATIENCE
 
 
 def test_an_unfinished_line_is_closed(guest):
@@ -131,7 +131,7 @@ def test_guest_to_host(guest):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(guest.folder / "v.sock_6000"))
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(20 * PATIENCE)
         guest.type("echo from the guest | guest_tool vsock-send 2 6000 >/tmp/answer &\n")
         peer, _ = listener.accept()
         with peer:
@@ -151,7 +151,7 @@ def test_epipe(guest):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(guest.folder / "v.sock_6002"))
         listener.listen()
-        listener.settimeout(20)
+        listener.settimeout(20 * PATIENCE)
         guest.type("dd if=/dev/zero bs=64k count=200 2>/dev/null | guest_tool vsock-send 2 6002 >/dev/null 2>&1 &\n")
         peer, _ = listener.accept()
         peer.recv(1000)
