@@ -19,10 +19,10 @@ static const struct {
     uint32_t leaf, subleaf;
     enum cpuid_reg reg;
     const char *name;
-    uint32_t ignored; /* bits that follow from state, not from the CPU */
+    uint32_t ignored; /* bits that follow from state, or promise nothing to be carried out */
 } g_sets[] = {
     {0x1, 0, CPUID_ECX, "ecx", 1u << 27 /* OSXSAVE */},
-    {0x1, 0, CPUID_EDX, "edx", 1u << 28 /* HTT */},
+    {0x1, 0, CPUID_EDX, "edx", 1u << 28 /* HTT */ | 1u << 27 /* self snoop: of caches */},
     {0x7, 0, CPUID_EBX, "ebx", 0},
     {0x7, 0, CPUID_ECX, "ecx", 1u << 4 /* OSPKE */},
     {0x7, 0, CPUID_EDX, "edx", 0},
@@ -30,7 +30,7 @@ static const struct {
     {LEAF_XSAVE, 0, CPUID_EAX, "eax", 0},
     {LEAF_XSAVE, 1, CPUID_EAX, "eax", 0},
     {HYPERVISOR_FEATURES, 0, CPUID_EAX, "eax", 0},
-    {0x80000001, 0, CPUID_ECX, "ecx", 0},
+    {0x80000001, 0, CPUID_ECX, "ecx", 1u << 22 /* TOPOEXT: leaves, which are restored */},
     {0x80000001, 0, CPUID_EDX, "edx", 0},
     {0x80000008, 0, CPUID_EBX, "ebx", 0},
 };

@@ -151,3 +151,51 @@ TEST(hv, a_template_cannot_change_what_is_not_there)
     CHECK_STR(err.text, "Failed to create guest config: Template changes a CPUID entry not "
                         "supported by KVM: Leaf: 7, Subleaf: 3");
 }
+
+/* On a table that has all their leaves, as the CPUs that they are made for have. */
+TEST(hv, static_templates_leave_no_bit_of_their_masks)
+{
+    for (unsigned kind = 0; kind < CPU_TEMPLATE_COUNT; kind++) {
+        const struct cpu_template *template = cpu_template_get(kind);
+        struct hv_cpuid_vm vm = {.vcpu_count = 1, .template = template};
+        static const uint32_t ones[CPUID_REGS] = {~0u, ~0u, ~0u, ~0u};
+        static struct hv_cpuid table;
+        struct err err = {0};
+
+        fill(&table);
+        CHECK_INT(hv_cpuid_add(&table, 0xd, 0, ones), 0);
+        CHECK_INT(hv_cpuid_add(&table, 0xd, 1, ones), 0);
+        CHECK_OK(hv_cpuid_shape(&table, &vm, &err), &err);
+        for (size_t i = 0; i < template->reg_count; i++) {
+            const struct cpu_template_reg *change = &template->regs[i];
+            /* the VM's own: TSC deadline timer, x2APIC and hypervisor are there in any case */
+            uint32_t mask = change->leaf == 1 && change->reg == CPUID_ECX
+                                ? change->mask & ~(uint32_t)(BIT(21) | BIT(24) | BIT(31))
+                                : change->mask;
+
+            CHECK_INT(regs(&table, change->leaf, change->subleaf)[change->reg] & mask,
+                      change->value & mask);
+        }
+    }
+}
+
+TEST(hv, a_saved_table_may_promise_what_needs_nothing)
+{
+    static struct hv_cpuid mine;
+    static struct hv_cpuid saved;
+    struct hv_cpuid before;
+    struct err err = {0};
+
+    fill(&mine);
+    fill(&saved);
+    hv_cpuid_find(&mine, 1, 0)->regs[EDX] &= ~(uint32_t)(BIT(27) | BIT(28)); /* SS, HTT */
+    hv_cpuid_find(&saved, 0x80000001, 0)->regs[ECX] |= (uint32_t)BIT(22);    /* TOPOEXT */
+    before = mine;
+    CHECK_OK(hv_cpuid_adopt(&mine, &saved, &err), &err);
+    CHECK_MEM(&mine, &saved, sizeof(mine));
+    mine = before;
+    hv_cpuid_find(&mine, 1, 0)->regs[EDX] &= ~(uint32_t)BIT(7); /* machine checks have registers */
+    CHECK_INT(hv_cpuid_adopt(&mine, &saved, &err), -ENOTSUP);
+    CHECK_STR(err.text, "the guest was shown CPU features that are not here: CPUID leaf 0x1.0 edx, "
+                        "bits 0x80");
+}
