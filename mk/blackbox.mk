@@ -21,7 +21,9 @@ vimto-suites: all kernel
 
 FC_TESTS = tests/fc
 
+# The second kernel is for shares by 9P; without it their tests are skipped.
 blackbox-soft: all kernel
+	@tools/fetch-kernel 9p >/dev/null || true
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/blackbox
 	EC1=$(CURDIR)/$(O)/ec1 EC1_ENGINE=soft $(PYTEST) tests/vimto
 	FIRECRACKER=$(CURDIR)/$(O)/firecracker EC1_ENGINE=soft $(PYTEST) $(FC_TESTS)

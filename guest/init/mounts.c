@@ -30,8 +30,9 @@ static int explain(struct err *err, int code, const char *what, const char *conf
 }
 
 /* Of 9P's ways to cache: nothing but what is mapped, so that both sides see what the other does; or
- * all that was ever seen, for what nobody changes.  Messages as long as Linux's driver allows. */
-#define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=512000,access=client,cache="
+ * all that was ever seen, for what nobody changes.  Messages hold 128 KiB of data: Linux takes
+ * buffers of their size for each open folder, and old kernels for each message. */
+#define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=131096,access=client,cache="
 #define P9_CAUTION P9_OPTIONS "mmap"
 #define P9_TRUST   P9_OPTIONS "loose,noxattr"
 
