@@ -103,6 +103,31 @@ size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_count
     return vcpu->ops->vcpu_counters(vcpu, ret_counters);
 }
 
+int hv_debug_set(struct hv_vm *vm, const struct hv_debug *debug)
+{
+    return vm->ops->debug_set(vm, debug);
+}
+
+int hv_debug_arm(struct hv_vm *vm, uint32_t step)
+{
+    return vm->ops->debug_arm(vm, step);
+}
+
+void hv_debug_disarm(struct hv_vm *vm)
+{
+    vm->ops->debug_disarm(vm);
+}
+
+struct hv_stop hv_vcpu_stop(const struct hv_vcpu *vcpu)
+{
+    return vcpu->ops->vcpu_stop(vcpu);
+}
+
+int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct cpu_state *state)
+{
+    return vcpu->ops->vcpu_set_regs(vcpu, state);
+}
+
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level)
 {
     return vm->ops->irq_set(vm, line, level);

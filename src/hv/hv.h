@@ -23,6 +23,7 @@
 
 #include "base/err.h"
 #include "hv/cpu_state.h"
+#include "hv/hv_debug.h"
 #include "hv/vm_state.h"
 #include "mem/addr.h"
 
@@ -57,6 +58,7 @@ struct hv_doorbell {
  * waits inside. */
 enum hv_exit {
     HV_EXIT_KICKED,       /* somebody called vcpu_kick */
+    HV_EXIT_DEBUG,        /* it stopped for the debugger; hv_vcpu_stop() says why */
     HV_EXIT_TRIPLE_FAULT, /* the guest shut its CPU down */
     HV_EXIT_BROKEN,       /* the backend cannot go on; hv_vcpu_why() says why */
 };
@@ -124,6 +126,21 @@ struct hv_ops {
     /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
      * same names in the same order.  Returns how many.  While no thread is in vcpu_run. */
     size_t (*vcpu_counters)(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
+    /* A debugger's calls, all of them while no thread is in vcpu_run.  debug_set: from now on these
+     * breakpoints and no others; -ENOSPC: more than this backend can have, and then nothing has
+     * changed.  debug_arm, before the next vcpu_run of any: they count, and the vCPUs whose bit is
+     * set in `step` execute one instruction, without interrupts, and stop again; one that waits in
+     * HLT first waits for what wakes it.  debug_disarm: guest memory holds nothing of
+     * the debugger's. */
+    int (*debug_set)(struct hv_vm *vm, const struct hv_debug *debug);
+    int (*debug_arm)(struct hv_vm *vm, uint32_t step);
+    void (*debug_disarm)(struct hv_vm *vm);
+    /* Why the last vcpu_run ended with HV_EXIT_DEBUG. */
+    struct hv_stop (*vcpu_stop)(const struct hv_vcpu *vcpu);
+    /* A part of vcpu_set, for a vCPU that goes on running: general, segment and control registers,
+     * EFER, debug registers, vector and x87 state, KERNEL_GS_BASE.  If RIP is another one, it is
+     * not halted any more. */
+    int (*vcpu_set_regs)(struct hv_vcpu *vcpu, const struct cpu_state *state);
     /* Level of an I/O APIC input, 0 to HV_IRQ_LINES - 1. */
     int (*irq_set)(struct hv_vm *vm, unsigned line, bool level);
     /* One edge on an I/O APIC input: cheaper than two irq_set. */
@@ -165,6 +182,11 @@ int hv_slot_changed(struct hv_vm *vm, unsigned index, uint64_t slot);
 int hv_extra_changed(struct hv_vm *vm, unsigned index);
 const char *hv_vcpu_why(const struct hv_vcpu *vcpu);
 size_t hv_vcpu_counters(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
+int hv_debug_set(struct hv_vm *vm, const struct hv_debug *debug);
+int hv_debug_arm(struct hv_vm *vm, uint32_t step);
+void hv_debug_disarm(struct hv_vm *vm);
+struct hv_stop hv_vcpu_stop(const struct hv_vcpu *vcpu);
+int hv_vcpu_set_regs(struct hv_vcpu *vcpu, const struct cpu_state *state);
 int hv_irq_set(struct hv_vm *vm, unsigned line, bool level);
 int hv_irq_pulse(struct hv_vm *vm, unsigned line);
 int hv_msi(struct hv_vm *vm, uint64_t address, uint32_t data);

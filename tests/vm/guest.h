@@ -89,7 +89,9 @@ void guest_wait_ready(struct guest *g);
     X(armed_timer)     \
     X(masked)          \
     X(smp_boot)        \
-    X(smp_ap)
+    X(smp_ap)          \
+    X(debugged)        \
+    X(debugged_trap)
 
 #define X(name) extern const uint8_t guest_##name[], guest_##name##_end[];
 GUEST_LIST(X)

@@ -372,4 +372,36 @@ GUEST smp_ap
     jmp 1b
 END smp_ap
 
+/* --- under a debugger: RBX is where to count, R14 to how many --- */
+
+    .code64
+GUEST debugged
+    xor eax, eax
+guest_debugged_loop:
+    inc eax
+guest_debugged_store:
+    mov [rbx], eax
+    cmp eax, r14d
+    jb guest_debugged_loop
+guest_debugged_load:
+    mov ecx, [rbx]
+guest_debugged_int3:
+    int3
+    out 0x80, al
+guest_debugged_string:
+    mov ecx, 8
+    lea rdi, [rbx + 0x100]
+    cld
+    rep stosb
+    EXIT 1
+END debugged
+    .global guest_debugged_loop, guest_debugged_store, guest_debugged_load
+    .global guest_debugged_int3, guest_debugged_string
+
+/* Behind its own INT3. */
+GUEST debugged_trap
+    inc r12
+    iretq
+END debugged_trap
+
     .section .note.GNU-stack, "", @progbits

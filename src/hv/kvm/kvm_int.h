@@ -12,6 +12,22 @@
 /* KVM's memory slots: RAM, extra ranges, slots of RAM that comes and goes (one range at most). */
 #define KVM_FIRST_HOT_SLOT (MEM_RANGE_MAX + MEM_EXTRA_MAX)
 
+/* debug.c: where a breakpoint of the debugger is. */
+struct kvm_int3 {
+    uint64_t la;
+    gpa_t gpa;
+    uint8_t saved; /* the byte of the guest's, while it is there */
+};
+
+struct kvm_debug {
+    bool is_on; /* something is set: KVM has to be told */
+    unsigned int3_count;
+    struct kvm_int3 int3[HV_BREAK_MAX];
+    uint64_t dr[4];
+    uint64_t dr7;
+    struct hv_break dr_for[4];
+};
+
 struct kvm_vm {
     struct hv_vm hv; /* first */
     struct hv_config config;
@@ -22,6 +38,8 @@ struct kvm_vm {
     pthread_mutex_t pulse_lock;
     int first_vcpu_fd; /* to ask KVM about vCPUs; not owned */
     uint32_t tsc_khz;  /* what vcpu_set is to make of each vCPU's TSC; 0: leave it */
+    struct kvm_vcpu *vcpu[HV_VCPU_MAX];
+    struct kvm_debug debug;
 };
 
 /* Exits of KVM_RUN by cause, counted here; what KVM does by itself is not among them. */
@@ -41,6 +59,9 @@ struct kvm_vcpu {
     _Atomic bool kicked; /* set by kick, taken by run */
     bool io_pending;     /* the guest's last access was served but KVM has not taken the answer */
     char why[200];
+    uint32_t debug_control; /* what KVM was told last */
+    bool step_is_open;      /* a step began, and its trap has not come */
+    struct hv_stop stop;
     struct {
 #define X(name, text) uint64_t name;
         KVM_EXITS_LIST(X)
@@ -79,6 +100,7 @@ int kvm_kick_init(struct err *err);
 /* state.c */
 int kvm_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int kvm_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+int kvm_vcpu_set_regs(struct hv_vcpu *hv, const struct cpu_state *state);
 void kvm_vcpu_paused(struct hv_vcpu *hv);
 const struct hv_cpuid *kvm_vm_cpuid(const struct hv_vm *hv);
 /* vm_state.c */
@@ -92,6 +114,14 @@ void kvm_dirty_restart(struct hv_vm *hv);
 int kvm_boot_msrs(struct kvm_vcpu *vcpu);
 /* Those that the CPU template changes. */
 int kvm_template_msrs(struct kvm_vcpu *vcpu, struct err *err);
+
+/* debug.c */
+int kvm_debug_set(struct hv_vm *hv, const struct hv_debug *debug);
+int kvm_debug_arm(struct hv_vm *hv, uint32_t step);
+void kvm_debug_disarm(struct hv_vm *hv);
+struct hv_stop kvm_vcpu_stop(const struct hv_vcpu *hv);
+/* KVM_EXIT_DEBUG: true: it was the debugger's; else the guest has got it back. */
+bool kvm_debug_exit(struct kvm_vcpu *vcpu);
 
 /* irq.c */
 int kvm_irq_set(struct hv_vm *hv, unsigned line, bool level);

@@ -369,13 +369,18 @@ static int set_run_state(struct kvm_vcpu *vcpu, const struct cpu_state *s)
     return kvm_ioctl_ptr(vcpu->fd, KVM_SET_MP_STATE, &mp);
 }
 
-static int set_debug_lapic(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+static int set_debug_regs(struct kvm_vcpu *vcpu, const struct cpu_state *s)
 {
     struct kvm_debugregs debug = {.dr6 = s->dr[6], .dr7 = s->dr[7]};
-    int r;
 
     memcpy(debug.db, s->dr, sizeof(debug.db));
-    r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
+    return kvm_ioctl_ptr(vcpu->fd, KVM_SET_DEBUGREGS, &debug);
+}
+
+static int set_debug_lapic(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    int r = set_debug_regs(vcpu, s);
+
     /* A state that names no APIC version (offset 30H) carries no APIC: keep the one of power-on. */
     if (r == 0 && load_le32(s->lapic + APIC_VERSION) != 0) {
         r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_LAPIC, s->lapic);
@@ -423,6 +428,51 @@ static int set_events(struct kvm_vcpu *vcpu, const struct cpu_state *s)
     };
 
     return kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
+}
+
+/* A halted CPU would wait where it is told to go. */
+static int wake_if_moved(struct kvm_vcpu *vcpu, const struct cpu_state *s)
+{
+    struct kvm_mp_state mp;
+    struct kvm_regs regs;
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_REGS, &regs);
+
+    if (r < 0 || regs.rip == s->rip) {
+        return r;
+    }
+    r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_MP_STATE, &mp);
+    if (r == 0 && mp.mp_state == KVM_MP_STATE_HALTED) {
+        mp.mp_state = KVM_MP_STATE_RUNNABLE;
+        r = kvm_ioctl_ptr(vcpu->fd, KVM_SET_MP_STATE, &mp);
+    }
+    return r;
+}
+
+/* KVM_SET_REGS forgets an exception that is due: the events come first and are put back. */
+int kvm_vcpu_set_regs(struct hv_vcpu *hv, const struct cpu_state *state)
+{
+    struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
+    struct kvm_vcpu_events events;
+    int r = kvm_ioctl_ptr(vcpu->fd, KVM_GET_VCPU_EVENTS, &events);
+
+    if (r == 0) {
+        r = wake_if_moved(vcpu, state);
+    }
+    if (r == 0) {
+        r = set_regs(vcpu, state);
+    }
+    if (r == 0) {
+        r = set_fpu(vcpu, state);
+    }
+    if (r == 0) {
+        r = set_debug_regs(vcpu, state);
+    }
+    for (unsigned i = 0; r == 0 && i < state->msr_count && i < CPU_MSR_MAX; i++) {
+        if (state->msr[i].index == MSR_KERNEL_GS_BASE) {
+            r = set_msr(vcpu, MSR_KERNEL_GS_BASE, state->msr[i].value);
+        }
+    }
+    return r < 0 ? r : kvm_ioctl_ptr(vcpu->fd, KVM_SET_VCPU_EVENTS, &events);
 }
 
 void kvm_vcpu_paused(struct hv_vcpu *hv)

@@ -102,6 +102,7 @@ int kvm_vcpu_new(struct hv_vm *hv, unsigned index, struct hv_vcpu **ret_vcpu, st
         kvm_vcpu_free(&vcpu->hv);
         return r;
     }
+    vcpu->vm->vcpu[index] = vcpu;
     *ret_vcpu = &vcpu->hv;
     return 0;
 }
@@ -110,6 +111,7 @@ void kvm_vcpu_free(struct hv_vcpu *hv)
 {
     struct kvm_vcpu *vcpu = kvm_vcpu_of(hv);
 
+    vcpu->vm->vcpu[vcpu->index] = NULL;
     if (vcpu->run) {
         (void)munmap(vcpu->run, (size_t)vcpu->vm->run_bytes);
     }
@@ -202,6 +204,10 @@ static bool serve(struct kvm_vcpu *vcpu, enum hv_exit *exit)
         return false;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN: vcpu->exits.others++; return false;
+    case KVM_EXIT_DEBUG:
+        vcpu->exits.others++;
+        *exit = HV_EXIT_DEBUG;
+        return kvm_debug_exit(vcpu);
     case KVM_EXIT_SHUTDOWN: *exit = HV_EXIT_TRIPLE_FAULT; return true;
     default: *exit = broken(vcpu); return true;
     }

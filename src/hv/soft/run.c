@@ -18,7 +18,7 @@
 #include "hv/soft/soft_int.h"
 
 /* Outcome of a turn. */
-enum turn { TURN_AGAIN, TURN_KICKED, TURN_TRIPLE_FAULT, TURN_BROKEN };
+enum turn { TURN_AGAIN, TURN_KICKED, TURN_DEBUG, TURN_TRIPLE_FAULT, TURN_BROKEN };
 
 static uint32_t take_bits(struct vcpu *v, uint32_t bits)
 {
@@ -110,8 +110,10 @@ static void wait_or_run(struct soft_vcpu *s)
     } else if (v->halted) {
         v->stats.halts++;
         soft_platform.wait(v);
-    } else {
+    } else if (!s->is_stepping) {
+        v->may_rerun = true;
         code_run(v);
+        v->may_rerun = false;
     }
 }
 
@@ -120,15 +122,25 @@ static void turn(struct soft_vcpu *s)
     struct vcpu *v = &s->cpu;
 
     if (_setjmp(v->unwind) || s->inject) {
+        v->may_rerun = false;
+        if (!s->inject && soft_debug_caught(s)) {
+            return;
+        }
         s->inject = false;
         ref_deliver_exception(v);
+        soft_debug_delivered(s);
+        return;
+    }
+    if (s->is_stepping && soft_debug_step(s)) {
         return;
     }
     /* A shadow that vcpu_set() brought: code_run() ends it first. */
     if (!v->shadow && !v->wait_for_sipi) {
         deliver_event(s);
     }
-    if (!v->triple_fault) {
+    if (v->has_watched) {
+        soft_debug_delivered(s);
+    } else if (!v->triple_fault) {
         wait_or_run(s);
     }
 }
@@ -141,6 +153,9 @@ static enum turn outcome(struct vcpu *v)
     if (v->triple_fault) {
         return TURN_TRIPLE_FAULT;
     }
+    if (soft_vcpu_of(v)->stop.why != HV_STOP_NONE) {
+        return TURN_DEBUG;
+    }
     return take_bits(v, POLL_KICK) ? TURN_KICKED : TURN_AGAIN;
 }
 
@@ -148,11 +163,13 @@ int soft_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit)
 {
     struct soft_vcpu *s = soft_of(hv);
 
+    s->stop.why = HV_STOP_NONE;
     for (;;) {
         serve_poll(s);
         switch (outcome(&s->cpu)) {
         case TURN_AGAIN: turn(s); break;
         case TURN_KICKED: *ret_exit = HV_EXIT_KICKED; return 0;
+        case TURN_DEBUG: *ret_exit = HV_EXIT_DEBUG; return 0;
         case TURN_TRIPLE_FAULT: *ret_exit = HV_EXIT_TRIPLE_FAULT; return 0;
         case TURN_BROKEN: *ret_exit = HV_EXIT_BROKEN; return 0;
         }

@@ -26,6 +26,7 @@ struct soft_vm {
     struct intc intc;
     struct soft_vcpu *vcpu[HV_VCPU_MAX];
     struct soft_doorbells doorbells;
+    struct hv_debug debug; /* what each cpu.debug leads to, if it is not empty */
 };
 
 /* What others did to pages with decoded code, until the vCPU looks (POLL_SMC); len 0: they began to
@@ -50,6 +51,8 @@ struct soft_vcpu {
     bool nmi_pending; /* owner; others set POLL_NMI */
     bool unhalted;    /* the next HLT ends at once; others set POLL_UNHALT */
     bool inject;      /* cpu.exc is due before the first instruction (vcpu_set) */
+    bool is_stepping; /* for the debugger: stop again after one instruction */
+    struct hv_stop stop;
     struct vcpu cpu __attribute__((aligned(64)));
 };
 
@@ -58,9 +61,20 @@ extern const struct vcpu_platform soft_platform;
 /* run.c */
 int soft_vcpu_run(struct hv_vcpu *hv, enum hv_exit *ret_exit);
 void soft_vcpu_kick(struct hv_vcpu *hv);
+/* debug.c */
+int soft_debug_set(struct hv_vm *hv, const struct hv_debug *debug);
+int soft_debug_arm(struct hv_vm *hv, uint32_t step);
+void soft_debug_disarm(struct hv_vm *hv);
+struct hv_stop soft_vcpu_stop(const struct hv_vcpu *hv);
+/* Under turn()'s _setjmp.  An exception was raised: was it the debugger's business?  Then it is
+ * done.  An exception was delivered: that ends a step.  Do the turn as a step, if one is wanted? */
+bool soft_debug_caught(struct soft_vcpu *s);
+void soft_debug_delivered(struct soft_vcpu *s);
+bool soft_debug_step(struct soft_vcpu *s);
 /* state.c */
 int soft_vcpu_get(struct hv_vcpu *hv, struct cpu_state *ret_state);
 int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state);
+int soft_vcpu_set_regs(struct hv_vcpu *hv, const struct cpu_state *state);
 void soft_vcpu_paused(struct hv_vcpu *hv);
 int soft_vm_get(struct hv_vm *hv, struct vm_state *ret_state);
 int soft_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err);

@@ -114,3 +114,14 @@ int soft_vcpu_set(struct hv_vcpu *hv, const struct cpu_state *state)
     code_cache_clear(v);
     return 0;
 }
+
+int soft_vcpu_set_regs(struct hv_vcpu *hv, const struct cpu_state *state)
+{
+    struct vcpu *v = &soft_of(hv)->cpu;
+    int r = vcpu_regs_set(v, state);
+
+    if (r == 0) {
+        mmu_mode_changed(v);
+    }
+    return r;
+}

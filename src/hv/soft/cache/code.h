@@ -39,6 +39,13 @@ void code_run(struct vcpu *v);
  * without looking at poll.  Raises like code_run(); does not raise the single-step trap. */
 void code_step(struct vcpu *v);
 
+/* The same for the debugger: raises the single-step trap, too, if the guest has set TF. */
+void code_step_traced(struct vcpu *v);
+
+/* Breakpoints of v->debug that come or go: blocks that contain them are forgotten.  While the vCPU
+ * does not run. */
+void code_breaks_changed(struct vcpu *v, const struct hv_debug *debug);
+
 /* Another thread (a device, another vCPU) wrote [gpa, gpa+len), which may touch decoded pages: drop
  * the blocks made from those bytes.  Called by the owner when it serves POLL_SMC. */
 void code_cache_external_write(struct vcpu *v, gpa_t gpa, uint64_t len);

@@ -91,6 +91,8 @@ struct block *code_find(struct code_cache *c, const uint8_t *host, uint64_t rip,
 void code_insert(struct vcpu *v, struct block *block);
 /* A part of that: into the hash table. */
 void code_hash(struct code_cache *c, struct block *block);
+/* Does its translation depend on bytes at [offset, offset+len) of its page that are not its own? */
+bool code_looks_at(const struct block *block, uint64_t offset, uint64_t len);
 /* Writes to what its translation looked at (block->look) kill it, too, from now on. */
 void code_watch_look(struct vcpu *v, const struct block *block);
 /* Take it out of all lists; it stays in memory. */
@@ -104,6 +106,9 @@ struct block **code_page_next(struct block *b, const struct code_page *page);
 /* 8-byte aligned memory that lives until the next code_cache_clear(); NULL when the arena is full.
  */
 void *code_alloc(void *owner, size_t size);
+
+/* breaks.c: does the debugger stop before an instruction at the linear address? */
+bool code_breaks_at(const struct vcpu *v, uint64_t la);
 
 /* sweep.c */
 /* The same, but it goes with the block that is being made. */

@@ -54,6 +54,7 @@ struct maker {
     const uint8_t *host; /* first byte */
     size_t page_room;    /* bytes from there to the end of the page */
     unsigned insn_limit;
+    bool is_stop; /* the debugger has a breakpoint at the first instruction */
     uint8_t bytes[BLOCK_BYTES_MAX + 2 * INSN_LEN_MAX]; /* what was decoded */
 };
 
@@ -108,6 +109,23 @@ static size_t fault_bytes(const struct maker *m, size_t offset)
     return room < INSN_LEN_MAX ? room : INSN_LEN_MAX;
 }
 
+/* Blocks end before a breakpoint; the one that begins there only stops. */
+static bool is_break(struct maker *m, size_t offset)
+{
+    if (LIKELY(!m->v->debug) || m->lower.is_single || !code_breaks_at(m->v, m->la + offset)) {
+        return false;
+    }
+    m->is_stop = offset == 0;
+    return true;
+}
+
+static size_t lower_stop(struct maker *m)
+{
+    m->block->insn_count = 1;
+    ref_lower_fault(&m->lower, EXC_DEBUG_BREAK);
+    return 1;
+}
+
 static void lower_block(struct maker *m)
 {
     struct lower *lw = &m->lower;
@@ -115,7 +133,7 @@ static void lower_block(struct maker *m)
 
     lw->next_rip = lw->rip;
     while (!lw->is_end && m->block->insn_count < m->insn_limit && offset <= BLOCK_BYTES_MAX &&
-           offset < m->page_room) {
+           offset < m->page_room && !is_break(m, offset)) {
         struct insn insn;
         enum insn_status status;
 
@@ -134,7 +152,9 @@ static void lower_block(struct maker *m)
             offset += fault_bytes(m, offset);
         }
     }
-    if (!lw->is_closed) {
+    if (UNLIKELY(m->is_stop)) {
+        offset = lower_stop(m);
+    } else if (!lw->is_closed) {
         ref_lower_end(lw);
     }
     if (m->block->is_crossing && offset <= m->page_room) {
@@ -156,7 +176,7 @@ static void keep_bytes(const struct maker *m, struct block *block)
 {
     uint8_t *copy = (uint8_t *)&block->op[block->op_count];
 
-    if (block->byte_count <= sizeof(m->bytes)) {
+    if (block->byte_count <= sizeof(m->bytes) && !m->is_stop) {
         memcpy(copy, m->bytes, block->byte_count);
         block->bytes = copy;
     }

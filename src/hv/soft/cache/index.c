@@ -319,7 +319,7 @@ void code_kill(struct vcpu *v, struct block *block)
 /* --- writes --- */
 
 /* What its translation looked at lies on the page of its first byte; crossing ones have none. */
-static bool overlaps_look(const struct block *b, uint64_t offset, uint64_t len)
+bool code_looks_at(const struct block *b, uint64_t offset, uint64_t len)
 {
     for (unsigned i = 0; i < LOOK_COUNT; i++) {
         if (b->look[i].first < offset + len && offset < b->look[i].end) {
@@ -340,7 +340,7 @@ static bool overlaps(const struct block *b, const struct code_page *page, uint64
     } else if (b->is_crossing && b->gpa2.v == page->gpa) {
         return true; /* both halves on one page: rare enough to be rough */
     }
-    return (first < gpa + len && gpa < first + count) || overlaps_look(b, gpa & 0xfff, len);
+    return (first < gpa + len && gpa < first + count) || code_looks_at(b, gpa & 0xfff, len);
 }
 
 /* Kill what overlaps, and find out which lines still hold code. */

@@ -212,6 +212,12 @@ static void step_with_trap(struct vcpu *v)
     }
 }
 
+void code_step_traced(struct vcpu *v)
+{
+    forget_host_flags(v);
+    step_with_trap(v);
+}
+
 static bool must_return(const struct vcpu *v, bool was_nmi_blocked)
 {
     return v->halted || v->broken || v->triple_fault ||

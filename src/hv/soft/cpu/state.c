@@ -184,6 +184,29 @@ static void set_events(struct vcpu *v, const struct cpu_state *s)
     v->wait_for_sipi = s->run_state == CPU_WAIT_FOR_SIPI;
 }
 
+int vcpu_regs_set(struct vcpu *v, const struct cpu_state *state)
+{
+    unsigned effects;
+
+    if (!is_possible(v, state)) {
+        return -EINVAL;
+    }
+    for (unsigned i = 0; i < state->msr_count && i < CPU_MSR_MAX; i++) {
+        const struct cpu_msr *msr = &state->msr[i];
+
+        if (msr->index == MSR_KERNEL_GS_BASE && !msr_write(v, msr->index, msr->value, &effects)) {
+            return -EINVAL;
+        }
+    }
+    v->halted &= v->rip == state->rip;
+    v->platform->cr8_set(v, state->cr8 & 15);
+    set_registers(v, state);
+    set_fpu(v, state);
+    v->cpl = (uint8_t)segment_dpl(state->seg[SEG_SS].attr);
+    vcpu_update_mode(v);
+    return 0;
+}
+
 int vcpu_state_set(struct vcpu *v, const struct cpu_state *state)
 {
     int r;

@@ -10,3 +10,5 @@
 void vcpu_state_get(struct vcpu *v, struct cpu_state *ret_state);
 /* -EINVAL if no CPU could be in this state; nothing has changed then, save MSRs of the platform. */
 int vcpu_state_set(struct vcpu *v, const struct cpu_state *state);
+/* The registers alone, as hv_vcpu_set_regs(); the caller calls mmu_mode_changed(). */
+int vcpu_regs_set(struct vcpu *v, const struct cpu_state *state);

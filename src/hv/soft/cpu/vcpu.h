@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "hv/cpu_state.h"
+#include "hv/hv_debug.h"
 #include "hv/soft/cpu/stats.h"
 #include "mem/addr.h"
 
@@ -45,6 +46,10 @@ enum exc_vector {
     EXC_AC = 17,
     EXC_MC = 18,
     EXC_XM = 19,
+    /* Nothing of the guest's: to the run loop, which stops for the debugger, or has the instruction
+     * run again by itself because it is going to access watched memory. */
+    EXC_DEBUG_BREAK = 254,
+    EXC_DEBUG_RERUN = 255,
 };
 
 /* RFLAGS bits: SDM volume 1, figure 3-8. */
@@ -286,6 +291,12 @@ struct vcpu {
     bool is_lockstep;      /* cache/lockstep.c compares translations with the interpreter, */
     bool announces_stores; /* which is at it: see code_store_coming() */
     bool count_runs;       /* stats of each block's run, too; before the first block is decoded */
+    /* Of the debugger: where to stop (NULL: nowhere); may the instruction that runs be run again?
+     * then an access to watched memory does that; else it is noted here. */
+    const struct hv_debug *debug;
+    bool may_rerun;
+    bool has_watched;
+    struct hv_break watched;
     struct vcpu_stats stats;
 
     struct mmu_state mmu; /* mmu/ */

@@ -37,6 +37,10 @@ uint64_t mmu_ram_gpa(const struct vcpu *v, const uint8_t *host);
 /* Before the first use of a page: let the host bring in its whole chunk. */
 void mmu_populate(struct vcpu *v, uint64_t gpa);
 
+/* watch.c, if v->debug: such a page must not be in the TLB; an access was resolved. */
+bool mmu_page_is_watched(const struct vcpu *v, uint64_t la);
+void mmu_watch(struct vcpu *v, uint64_t la, size_t len, enum tlb_access access);
+
 /* The page of an access, after all checks; raises #PF. */
 struct mmu_page {
     uint64_t gpa;  /* of the first byte asked for */

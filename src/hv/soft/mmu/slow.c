@@ -30,6 +30,7 @@ static uint64_t next_page(const struct vcpu *v, uint64_t la)
 static void resolve(struct vcpu *v, struct mmu_ask ask, size_t len, struct parts *ret_parts)
 {
     size_t room = 4096 - (ask.la & 0xfff);
+    uint64_t la = ask.la;
 
     ret_parts->count = len > room ? 2 : 1;
     ret_parts->len[0] = len > room ? room : len;
@@ -38,6 +39,9 @@ static void resolve(struct vcpu *v, struct mmu_ask ask, size_t len, struct parts
         ret_parts->len[1] = len - room;
         ask.la = next_page(v, ask.la);
         mmu_resolve(v, &ask, &ret_parts->page[1]);
+    }
+    if (__builtin_expect(v->debug != NULL, 0)) {
+        mmu_watch(v, la, len, ask.access);
     }
 }
 

@@ -324,6 +324,9 @@ static void fill_allowed(struct vcpu *v, const struct mmu_ask *ask, const uint8_
     if (ask->priv == TLB_SUPERVISOR && walk->user && (v->cr0 & CR0_PG) && (v->cr4 & CR4_SMAP)) {
         return;
     }
+    if (__builtin_expect(v->debug != NULL, 0) && mmu_page_is_watched(v, ask->la)) {
+        return;
+    }
     /* where writes are noted, no permit to write comes with a read */
     if (ask->access == TLB_READ && mem_dirty_is_tracked(v->mem)) {
         fill(v, ask->priv, TLB_READ, ask->la, host_page, walk);
