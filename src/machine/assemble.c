@@ -268,6 +268,7 @@ void machine_free(struct machine *m)
     uffd_close(m->uffd);
     buf_fini(&m->cmdline);
     machine_pause_fini(m);
+    machine_debug_fini(m);
     if (m->end_fd >= 0) {
         (void)close(m->end_fd);
     }

@@ -32,6 +32,8 @@ struct machine_vcpu {
     unsigned index;
     pthread_t thread;
     bool has_thread;
+    _Atomic bool is_held; /* debug.c: it is to stand still; changes under the lock of pause */
+    struct hv_stop stop;  /* why it stopped by itself, until the debugger was told */
 };
 
 /* A virtio device that was placed. */
@@ -52,6 +54,15 @@ struct machine_pause {
     _Atomic bool is_wanted; /* changes under the lock */
     unsigned parked_count;  /* vCPU threads that wait */
     int64_t max_ns;         /* how long others may take to stand still */
+};
+
+/* See debug.c. */
+struct machine_debug {
+    bool is_on;
+    int fd; /* eventfd */
+    bool is_disarmed;
+    int64_t stopped_since_ns; /* 0: it runs, but for vCPUs that are held; under the lock of pause */
+    int64_t stopped_ns;       /* all told, before that */
 };
 
 struct machine {
@@ -84,7 +95,8 @@ struct machine {
     bool is_microvm; /* names its threads as tools for Firecracker expect */
 
     struct machine_pause pause;
-    bool is_started;                                            /* there are threads */
+    struct machine_debug debug;
+    _Atomic bool is_started;                                    /* there are threads */
     void (*enter_thread)(void *owner, enum config_thread kind); /* NULL: nothing */
     void *enter_owner;
 
@@ -189,6 +201,10 @@ void machine_pause_init(struct machine *machine);
 void machine_pause_fini(struct machine *machine);
 /* The machine ended: no vCPU waits any more. */
 void machine_wake_parked(struct machine *machine);
+
+/* debug.c: the vCPU has stopped for the debugger; on its thread. */
+void machine_debug_hit(struct machine_vcpu *vcpu);
+void machine_debug_fini(struct machine *machine);
 
 /* vcpu.c: they wait until the machine runs. */
 int machine_start_vcpus(struct machine *machine, struct err *err);

@@ -5,18 +5,25 @@
 #include "machine/machine_int.h"
 #include "metrics/metrics.h"
 
-/* While somebody wants the vCPUs to stand still, do. */
-static void park(struct machine *m)
+static bool must_wait(const struct machine_vcpu *vcpu)
 {
+    return atomic_load_explicit(&vcpu->machine->pause.is_wanted, memory_order_acquire) ||
+           atomic_load_explicit(&vcpu->is_held, memory_order_acquire);
+}
+
+/* While somebody wants the vCPU to stand still, do. */
+static void park(struct machine_vcpu *vcpu)
+{
+    struct machine *m = vcpu->machine;
     struct machine_pause *p = &m->pause;
 
-    if (!atomic_load_explicit(&p->is_wanted, memory_order_acquire)) {
+    if (!must_wait(vcpu)) {
         return;
     }
     (void)pthread_mutex_lock(&p->lock);
     p->parked_count++;
     (void)pthread_cond_broadcast(&p->changed);
-    while (atomic_load(&p->is_wanted) && machine_end(m) == MACHINE_RUNS) {
+    while (must_wait(vcpu) && machine_end(m) == MACHINE_RUNS) {
         (void)pthread_cond_wait(&p->changed, &p->lock);
     }
     p->parked_count--;
@@ -40,7 +47,10 @@ static void *vcpu_main(void *arg)
         enum hv_exit why = HV_EXIT_KICKED;
         int r;
 
-        park(m);
+        park(vcpu);
+        if (machine_end(m) != MACHINE_RUNS) {
+            break; /* a debugger may still look at it */
+        }
         r = hv_vcpu_run(vcpu->hv, &why);
 
         if (r < 0 || why == HV_EXIT_BROKEN) {
@@ -53,6 +63,8 @@ static void *vcpu_main(void *arg)
         } else if (why == HV_EXIT_TRIPLE_FAULT) {
             metric_inc(&g_metrics.vcpu.failures);
             machine_finish(m, MACHINE_TRIPLE_FAULT);
+        } else if (why == HV_EXIT_DEBUG) {
+            machine_debug_hit(vcpu);
         }
     }
     return NULL;
