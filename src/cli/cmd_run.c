@@ -144,6 +144,13 @@ static int set_timeout(void *owner, const char *text, struct err *err)
     return str_to_duration("timeout", text, &((struct run_args *)owner)->timeout_ns, err);
 }
 
+static int set_gdb(void *owner, const char *text, struct err *err)
+{
+    (void)err;
+    ((struct run_args *)owner)->spec.gdb = text ? text : "";
+    return 0;
+}
+
 static int set_boot_timeout(void *owner, const char *text, struct err *err)
 {
     return str_to_duration("boot-timeout", text, &((struct run_args *)owner)->spec.boot_timeout_ns,
@@ -232,6 +239,8 @@ static const struct arg_option g_options[] = {
     {"detach", 'd', NULL, "go on in the background, print the id", set_detach},
     {"rm", 0, NULL, "with -d: forget the VM when it ends", set_remove},
     {"timeout", 0, "TIME", "end the VM after this long, such as 30s or 5m", set_timeout},
+    {"gdb", 0, "[ADDRESS]",
+     "wait for gdb before the first instruction (default localhost:1234; unix:PATH)", set_gdb},
     {"boot-timeout", 0, "TIME", "give the guest this long to boot", set_boot_timeout},
     {"console", 0, NULL, "show the guest's console on stderr", set_console},
     {"engine-stats", 0, NULL, "print on stderr what the engine counted", set_engine_stats},

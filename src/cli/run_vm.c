@@ -70,6 +70,10 @@ static void tell_machine(struct run_vm *run)
         log_put(LOG_ERROR, "command line: %s", vm_cmdline(run->vm));
     }
     run->built_ns = tell(run, "the machine is built");
+    if (vm_gdb_command(run->vm)[0]) {
+        log_put(LOG_ERROR, "the guest waits for a debugger; in another terminal:");
+        (void)fprintf(stderr, "%s\n", vm_gdb_command(run->vm));
+    }
 }
 
 static void tell_boot(struct run_vm *run)

@@ -31,6 +31,8 @@
 #define CMDLINE_NO_PCI " pci=off"
 /* The software engine keeps code by its address, and what it kept serves the next process. */
 #define CMDLINE_SOFT " norandmaps"
+/* Where its symbols say that it is; the loader (boot/boot.c) heeds it, too. */
+#define CMDLINE_GDB " nokaslr"
 
 static void share_tag(char out[static 36], unsigned index)
 {
@@ -278,6 +280,9 @@ int boot_spec_compose(const struct vm_spec *spec, const struct kernel_choice *ke
     r = compose(spec, kernel, mounts, boot, err);
     free(mounts);
     put_cmdline(spec, &boot->cmdline);
+    if (spec->gdb) {
+        buf_append_str(&boot->cmdline, CMDLINE_GDB);
+    }
     if (spec->extra_args) {
         buf_printf(&boot->cmdline, " %s", spec->extra_args);
     }

@@ -21,6 +21,7 @@
 #include "host/vsock_uds.h"
 #include "proto/exec_msg.h"
 #include "vmm/boot_spec.h"
+#include "vmm/debugger.h"
 #include "vmm/kernel_find.h"
 
 /* One VM per address space of its own vsock socket: every VM can have the same CID. */
@@ -40,6 +41,8 @@ struct vm {
     struct exec_ready *ready;
     struct stream_port *vsock;
     struct machine *machine;
+    struct debugger *debugger; /* NULL: none */
+    int exit_status;           /* for it */
     char socket[INSTANCE_DIR_MAX + 16];
     int64_t boot_timeout_ns;
     char fatal[256]; /* what the init said on the console */
@@ -168,6 +171,9 @@ static int build(struct vm *vm, const struct vm_spec *spec, struct err *err)
     if (r == 0) {
         r = build_machine(vm, spec, err);
     }
+    if (r == 0 && spec->gdb) {
+        r = debugger_new(vm->machine, &vm->kernel, spec->gdb, &vm->debugger, err);
+    }
     return r < 0 ? r : note_start(vm, spec, err);
 }
 
@@ -211,11 +217,14 @@ int vm_boot(struct vm *vm, int cancel_fd, struct err *err)
     int64_t deadline = clock_mono_ns() + vm->boot_timeout_ns;
     int r = machine_start(vm->machine, err);
 
+    if (r == 0 && vm->debugger) {
+        r = debugger_start(vm->debugger, err);
+    }
     while (r == 0) {
         struct pollfd fds[] = {{.fd = exec_ready_fd(vm->ready), .events = POLLIN},
                                {.fd = machine_end_fd(vm->machine), .events = POLLIN},
                                {.fd = cancel_fd, .events = POLLIN}};
-        int64_t left = deadline - clock_mono_ns();
+        int64_t left = deadline + debugger_stopped_ns(vm->debugger) - clock_mono_ns();
 
         if (left <= 0) {
             return err_set(err, -ETIMEDOUT,
@@ -255,6 +264,7 @@ void vm_free(struct vm *vm)
     if (!vm) {
         return;
     }
+    debugger_free(vm->debugger, vm->exit_status);
     machine_free(vm->machine);
     stream_port_free(vm->vsock);
     exec_ready_close(vm->ready);
@@ -280,6 +290,11 @@ const char *vm_engine_warning(const struct vm *vm)
 const char *vm_cmdline(const struct vm *vm)
 {
     return buf_str(&vm->boot.cmdline);
+}
+
+const char *vm_gdb_command(const struct vm *vm)
+{
+    return vm->debugger ? debugger_command(vm->debugger) : "";
 }
 
 /* guest: letters only, so that nothing else reaches a terminal. */
@@ -372,6 +387,7 @@ void vm_note_exit(struct vm *vm, int status)
     struct instance_info *info = &vm->instance.info;
     enum machine_end end = machine_end(vm->machine);
 
+    vm->exit_status = status;
     info->exit_status = status;
     info->ended_wall_ns = clock_wall_ns();
     (void)snprintf(info->end, sizeof(info->end), "%s",

@@ -56,6 +56,7 @@ struct vm_spec {
     bool has_tracing;        /* the kernel's tracing is whole: a longer boot */
     bool count_all;          /* vm_counters() shows also what slows the guest down */
     bool show_console;       /* on stderr, as it comes */
+    const char *gdb;         /* where a gdb server listens (gdb/address.h); NULL: there is none */
     int64_t boot_timeout_ns; /* 0: 60 s on KVM, 180 s on the software engine */
 };
 
@@ -69,6 +70,8 @@ void vm_free(struct vm *vm);
 const struct instance_info *vm_info(const struct vm *vm);
 const char *vm_engine_warning(const struct vm *vm);
 const char *vm_cmdline(const struct vm *vm);
+/* What to type to debug it, if spec.gdb; "" else. */
+const char *vm_gdb_command(const struct vm *vm);
 /* How far its init was at which second of the guest's clock, after vm_boot(); guest: its own words.
  */
 void vm_phases_text(const struct vm *vm, char *out, size_t size);

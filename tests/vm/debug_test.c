@@ -75,6 +75,28 @@ static void check_end(struct guest *g)
     CHECK_INT(g->ticks, 1);
 }
 
+/* qemu emulates AMD's SVM without debug registers of guests and without #BP of an INT3. */
+static bool works(enum hv_break_kind kind, uint64_t half)
+{
+    struct guest g;
+    bool is_hit;
+
+    begin(&g, 1);
+    g_state.rip += half;
+    CHECK_INT(hv_vcpu_set(g.cpu[0], &g_state), 0);
+    CHECK_INT(set(&g, kind, half + place(guest_debugged_loop), 1), 0);
+    is_hit = strcmp(g_ops->name, "soft") == 0 || go(&g, false) == HV_EXIT_DEBUG;
+    guest_fini(&g);
+    return is_hit;
+}
+
+#define NEED(kind, half)                                          \
+    do {                                                          \
+        if (!works((kind), (half))) {                             \
+            SKIP("this /dev/kvm has no breakpoints of the kind"); \
+        }                                                         \
+    } while (0)
+
 /* The kind, and the half of the address space. */
 static void stop_at(enum hv_break_kind kind, uint64_t half)
 {
@@ -82,6 +104,7 @@ static void stop_at(enum hv_break_kind kind, uint64_t half)
     uint8_t byte;
     struct guest g;
 
+    NEED(kind, half);
     begin(&g, 3);
     g_state.rip += half;
     CHECK_INT(hv_vcpu_set(g.cpu[0], &g_state), 0);
@@ -133,6 +156,7 @@ TEST(vm, a_breakpoint_comes_into_hot_code_and_goes_again)
     uint64_t loop = HIGH + place(guest_debugged_loop);
     struct guest g;
 
+    NEED(HV_BREAK_SOFT, HIGH);
     begin(&g, HOT);
     g.on_tick = kick_soon;
     g_state.rip += HIGH;
@@ -178,6 +202,7 @@ TEST(vm, stops_behind_a_write_to_watched_memory)
 {
     const uint8_t *behind = guest_debugged_store + 2;
 
+    NEED(HV_BREAK_HARD, 0);
     watch(HV_WATCH_WRITE, behind, HOT, DATA_AT, 4);
     watch(HV_WATCH_WRITE, behind, HOT, DATA_AT + 3, 1);
     watch(HV_WATCH_ACCESS, behind, HOT, DATA_AT, 12);
@@ -210,9 +235,10 @@ TEST(vm, steps_go_from_instruction_to_instruction)
     struct guest g;
 
     begin(&g, 1);
-    CHECK_INT(set(&g, HV_BREAK_SOFT, rip, 1), 0);
-    check_stop(&g, false, HV_STOP_BREAK, rip);
-    clear(&g);
+    g_state.rip = rip;
+    g_state.gpr[GPR_R12] = 1; /* its trap is behind it */
+    g.ticks = 1;
+    CHECK_INT(hv_vcpu_set(g.cpu[0], &g_state), 0);
     for (size_t i = 0; i < ARRAY_LEN(lens); i++) {
         rip += lens[i];
         do {
@@ -258,8 +284,7 @@ TEST(vm, a_debugger_changes_registers)
     struct guest g;
 
     begin(&g, 1);
-    CHECK_INT(set(&g, HV_BREAK_HARD, CODE_AT, 1), 0);
-    check_stop(&g, false, HV_STOP_BREAK, CODE_AT);
+    check_stop(&g, true, HV_STOP_STEP, CODE_AT + 2);
     s->rip = place(guest_debugged_store);
     s->gpr[GPR_RAX] = 7;
     s->gpr[GPR_R14] = 8;
@@ -273,7 +298,6 @@ TEST(vm, a_debugger_changes_registers)
     CHECK_INT(s->xsave[160], 0x5a);
     CHECK_INT(s->seg[SEG_FS].base, 0x123456789a);
     CHECK_INT(state_msr(s, MSR_KERNEL_GS_BASE)->value, 0x4711);
-    clear(&g);
     check_stop(&g, true, HV_STOP_STEP, place(guest_debugged_store) + 2);
     CHECK_INT(*(uint32_t *)mem_ptr(g.mem, GPA(DATA_AT), 4), 7);
     check_end(&g);
