@@ -78,6 +78,11 @@ static int set_smp(void *owner, const char *text, struct err *err)
     return r < 0 ? r : vimto_smp(text, &flags->vcpu_count, err);
 }
 
+static int set_gdb(void *owner, const char *text, struct err *err)
+{
+    return set_once("gdb", &((struct vimto_flags *)owner)->gdb, text ? text : "", err);
+}
+
 /* Go's programs take "-sudo=true", too. */
 static int set_sudo(void *owner, const char *text, struct err *err)
 {
@@ -113,6 +118,9 @@ static const struct arg_option g_options[] = {
     {"p", 0, "HOST:GUEST", "lead a TCP port of this host (127.0.0.1) to one of the VM's loopback",
      set_p},
     {"sudo", 0, "[true]", "run the command as root of the VM", set_sudo},
+    {"gdb", 0, "[ADDRESS]",
+     "wait for gdb before the first instruction (default localhost:1234; port 0 picks one)",
+     set_gdb},
     {"console", 0, NULL, "show the guest's console on stderr", set_show_console},
     {"verbose", 0, NULL, "say what is done, and how long it took", set_is_verbose},
     {"help", 0, NULL, "show this", set_help},

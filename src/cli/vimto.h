@@ -18,6 +18,7 @@ struct vimto_flags {
     const char *kernel; /* NULL: not said */
     const char *memory; /* as it was said: for `go test`, which hands it on */
     const char *smp;
+    const char *gdb;    /* "": at the usual address */
     uint64_t mem_bytes; /* 0: not said */
     unsigned vcpu_count;
     struct forward_ports ports;

@@ -126,6 +126,7 @@ static void fill_spec(struct vimto_run *vimto, const struct vimto_flags *flags)
     spec->has_tracing = true; /* it is for those who work on kernels and eBPF programs */
     spec->sysctls[spec->sysctl_count++] = (struct vm_sysctl){"kernel.core_pattern", CORE_PATTERN};
     spec->show_console = flags->show_console;
+    spec->gdb = flags->gdb;
     spec->hostname = "vimto";
     for (unsigned i = 0; i < vimto->shares.count; i++) {
         spec->mounts[i] =

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/auto.h"
+#include "base/bits.h"
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -57,15 +58,33 @@ static int add_word(struct buf *out, const char *word, struct err *err)
     return 0;
 }
 
-static int add_flag(struct buf *out, const char *name, const char *value, struct err *err)
+/* What was said; "" as a value is a flag without one. */
+static int add_flags(struct buf *out, const char *kernel, const struct vimto_flags *flags,
+                     struct err *err)
 {
-    AUTO_CALL(buf_fini) struct buf word = {0};
+    const struct {
+        const char *name;
+        const char *value; /* NULL: not said */
+    } list[] = {
+        {"kernel", kernel},
+        {"memory", flags->memory},
+        {"smp", flags->smp},
+        {"sudo", flags->sudo ? "" : NULL},
+        {"gdb", flags->gdb},
+        {"console", flags->show_console ? "" : NULL},
+        {"verbose", flags->is_verbose ? "" : NULL},
+    };
+    int r = 0;
 
-    if (!value) {
-        return 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(list); i++) {
+        AUTO_CALL(buf_fini) struct buf word = {0};
+
+        if (list[i].value) {
+            buf_printf(&word, "-%s%s%s", list[i].name, list[i].value[0] ? "=" : "", list[i].value);
+            r = add_word(out, buf_str(&word), err);
+        }
     }
-    buf_printf(&word, "-%s%s%s", name, value[0] ? "=" : "", value);
-    return add_word(out, buf_str(&word), err);
+    return r;
 }
 
 /* This program by its real name: what it is called in argv[0] may not be found from elsewhere. */
@@ -105,22 +124,7 @@ static int exec_value(const struct vimto_flags *flags, struct buf *out, struct e
     }
     r = add_self(out, err);
     if (r == 0) {
-        r = add_flag(out, "kernel", kernel, err);
-    }
-    if (r == 0) {
-        r = add_flag(out, "memory", flags->memory, err);
-    }
-    if (r == 0) {
-        r = add_flag(out, "smp", flags->smp, err);
-    }
-    if (r == 0) {
-        r = add_flag(out, "sudo", flags->sudo ? "" : NULL, err);
-    }
-    if (r == 0) {
-        r = add_flag(out, "console", flags->show_console ? "" : NULL, err);
-    }
-    if (r == 0) {
-        r = add_flag(out, "verbose", flags->is_verbose ? "" : NULL, err);
+        r = add_flags(out, kernel, flags, err);
     }
     buf_append_str(out, " exec --");
     return r < 0 || buf_status(out) == 0 ? r : err_set(err, -ENOMEM, "-exec: out of memory");

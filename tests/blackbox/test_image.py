@@ -146,6 +146,21 @@ def test_files_of_an_image_lie_over_the_root(ec1, env, layout):
     assert done.returncode == 128 and "it has no readable boot/vmlinux*" in done.stderr
 
 
+def test_flush_cache_spares_what_is_in_use(env, layout, tmp_path):
+    env = dict(env, XDG_RUNTIME_DIR=str(tmp_path))
+    (tmp_path / ".vimto.toml").write_text(f'kernel = "oci:{layout}:other"')
+    vimto = [BINARY, "vimto", "-kernel", ":k", "exec", "--", "sh", "-c", "echo up; read end"]
+    process = subprocess.Popen(vimto, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "up\n", process.communicate()[1]
+    done = subprocess.run([BINARY, "vimto", "flush-cache"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "vimto: warning: 1 image is in use and stays\n")
+    assert len(list((images(env) / "trees").iterdir())) == 1
+    assert process.communicate("end\n", timeout=BOOT_TIMEOUT)[1] is not None and process.returncode == 0
+    done = subprocess.run([BINARY, "vimto", "flush-cache"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list((images(env) / "trees").iterdir()) == []
+
+
 def test_layouts_and_archives(ec1, env, layout, tmp_path):
     status, tree, err = pull(ec1, env, f"oci:{layout}:k")
     assert status == 0, err
