@@ -205,7 +205,7 @@ static const struct seccomp_rule g_instrumented[] = {
     CALL(mmap), CALL(mprotect), CALL(madvise), CALL(sigaltstack), CALL(futex), CALL(sched_getaffinity),
     /* the report: /proc/self/maps, the symbolizer, which is a program of its own */
     CALL(openat), CALL(read), CALL(close), CALL(newfstatat), CALL(readlink), CALL(lseek), CALL(getdents64),
-    CALL(access), CALL(pipe), CALL(pipe2), CALL(fork), CALL(vfork), CALL(clone), CALL(clone3), CALL(execve), CALL(dup2),
+    CALL(open), CALL(stat), CALL(lstat), CALL(fstat), CALL(getdents), CALL(access), CALL(pipe), CALL(pipe2), CALL(fork), CALL(vfork), CALL(clone), CALL(clone3), CALL(execve), CALL(dup2),
     CALL(wait4), CALL(kill), CALL(getppid), CALL(fcntl), CALL(ioctl), CALL(prlimit64), CALL(clock_nanosleep),
     /* the search for leaks at the end: a process that stops all threads and looks at them */
     CALL(ptrace), CALL(prctl), CALL(set_robust_list), CALL(rseq), CALL(rt_sigaction), CALL(tgkill), CALL(arch_prctl),
