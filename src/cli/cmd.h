@@ -30,6 +30,8 @@
 CMD_LIST(X)
 #undef X
 
+/* First of all in main(): standard descriptors that are there, no death by SIGPIPE. */
+void cmd_begin(void);
 /* Show a failure as "ec1: <sentence>" and return STATUS_FAILED. */
 int cmd_fail(const struct err *err);
 /* For --help: "usage: ec1 <name> <usage>" to stdout. */

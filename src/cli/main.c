@@ -1,10 +1,6 @@
 /* main.c — `ec1 <subcommand>`: find it, run it, exit with its status. */
-#include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/log.h"
@@ -50,21 +46,9 @@ static void help(FILE *to)
     (void)fprintf(to, "\n`ec1 COMMAND --help` lists the flags of a command.\n");
 }
 
-/* A closed 0, 1 or 2 would be taken by the next open file, which would then get our messages. */
-static void fill_standard_fds(void)
-{
-    for (int fd = 0; fd <= 2; fd++) {
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF) {
-            (void)open("/dev/null", fd ? O_WRONLY : O_RDONLY); /* NOLINT(android-cloexec-open):
-                                                                  meant to stay open */
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
-    fill_standard_fds();
-    (void)signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write() */
+    cmd_begin();
     if (argc > 0 && str_has_prefix(basename(argv[0]), "firecracker")) {
         return cmd_api(argc, argv);
     }
