@@ -284,6 +284,55 @@ def test_a_handler_that_is_not_there(new_vm, guest, folder):
     assert vm.wait(20) == 1
 
 
+@pytest.fixture
+def huge_pages():
+    """The host may make some when they are asked for."""
+    path = pathlib.Path("/proc/sys/vm/nr_overcommit_hugepages")
+    try:
+        before = path.read_text()
+        path.write_text(str(int(before) + 256))
+    except OSError as e:
+        pytest.skip(f"no huge pages can be had: {e}")
+    yield
+    path.write_text(before)
+
+
+def huge_kib(vm):
+    """Of all that is mapped there in pages of 2 MiB."""
+    size = total = 0
+    for line in pathlib.Path(f"/proc/{vm.process.pid}/smaps").read_text().splitlines():
+        word, *rest = line.split()
+        if word == "Size:":
+            size = int(rest[0])
+        if word == "KernelPageSize:" and int(rest[0]) == 2048:
+            total += size
+    return total
+
+
+def test_memory_of_huge_pages_comes_from_a_handler(new_vm, new_handler, huge_pages):
+    vm = new_vm()
+    vm.configure()
+    ok(vm.patch("/machine-config", {"huge_pages": "2M"}))
+    started = vm.put("/actions", {"action_type": "InstanceStart"})
+    if "Cannot allocate memory" in started.text:
+        pytest.skip("the host has no huge pages")
+    ok(started)
+    vm.ready()
+    assert huge_kib(vm) == 128 << 10
+    vm.sh("echo kept >/tmp/file")
+    pause(vm)
+    paths = create(vm)
+    vm.kill()
+    load_fails(new_vm, load_body(paths), LOAD_FAILED + "Failed to load guest memory: Error creating guest memory from file: "
+               "Cannot restore hugetlbfs backed snapshot by mapping the memory file. Please use uffd.")
+    vm = new_vm()
+    ok(vm.put("/snapshot/load", uffd_body(paths, new_handler(paths[1]).path, resume_vm=True)))
+    assert huge_kib(vm) == 128 << 10
+    assert vm.sh("cat /tmp/file") == "kept\n"
+    vm.sh("md5sum /bin/busybox; dd if=/dev/zero of=/tmp/more bs=1M count=16 2>/dev/null")
+    assert vm.reboot() == 0
+
+
 # --- what is refused ---
 
 LOAD_FAILED = "Load snapshot error: Failed to restore from snapshot: "

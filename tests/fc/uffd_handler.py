@@ -19,8 +19,10 @@ import sys
 
 # linux/userfaultfd.h
 EVENT_PAGEFAULT, EVENT_REMOVE = 0x12, 0x15
-UFFDIO_COPY, UFFDIO_ZEROPAGE = 0xC028AA03, 0xC020AA04
+UFFDIO_COPY = 0xC028AA03
 MSG_BYTES = 32
+
+ZEROS = ctypes.create_string_buffer(2 << 20)
 
 
 def receive(path):
@@ -37,7 +39,7 @@ def receive(path):
     regions = json.loads(data)
     for region in regions:
         assert set(region) == {"base_host_virt_addr", "size", "offset", "page_size", "page_size_kib"}, region
-        assert region["page_size"] == region["page_size_kib"] == 4096
+        assert region["page_size"] == region["page_size_kib"] and region["page_size"] in (4096, 2 << 20), region
     return peer, fds[0], regions
 
 
@@ -59,18 +61,18 @@ def serve(peer, uffd, regions, memory):
             if event == EVENT_REMOVE:
                 removed.append(struct.unpack_from("<QQ", message, 8))
             elif event == EVENT_PAGEFAULT:
-                address = struct.unpack_from("<Q", message, 16)[0] & ~4095
-                bring(uffd, regions, base, removed, address)
+                bring(uffd, regions, base, removed, struct.unpack_from("<Q", message, 16)[0])
 
 
 def bring(uffd, regions, base, removed, address):
     region = next(r for r in regions if r["base_host_virt_addr"] <= address < r["base_host_virt_addr"] + r["size"])
+    size = region["page_size"]
+    address &= ~(size - 1)
     try:
+        source = base + region["offset"] + address - region["base_host_virt_addr"]
         if any(start <= address < end for start, end in removed):
-            fcntl.ioctl(uffd, UFFDIO_ZEROPAGE, bytearray(struct.pack("<QQQq", address, 4096, 0, 0)))
-        else:
-            source = base + region["offset"] + address - region["base_host_virt_addr"]
-            fcntl.ioctl(uffd, UFFDIO_COPY, bytearray(struct.pack("<QQQQq", address, source, 4096, 0, 0)))
+            source = ctypes.addressof(ZEROS)
+        fcntl.ioctl(uffd, UFFDIO_COPY, bytearray(struct.pack("<QQQQq", address, source, size, 0, 0)))
     except FileExistsError:
         pass  # another fault of the same page
 
