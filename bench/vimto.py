@@ -3,8 +3,8 @@
 
   start    an empty package: `go test -exec ""` (this host) beside `go test -exec vimto`; its test binary alone,
            beside the same in a VM of qemu with the same kernel, and where vimto's time goes (--verbose)
-  files    `find` and `git status` in a tree of --files files: this host beside a VM's share, the first time
-           after its boot and again
+  files    `find` and `git status` in a tree of --files files: this host beside a VM's share by virtio-fs and,
+           where there is a kernel for it (~/.cache/ec1/kernels/9p), by 9P; first after the VM's boot, and again
 
 The peer is qemu (KVM: microvm; TCG: q35) with an init of nothing but the least (bench/vimto_init.c): host's root
 through virtiofsd below an overlay, no way to talk to it but the console.  Both are timed from the start of the
@@ -95,10 +95,8 @@ class Bench:
         took, out, err = run([self.vimto, "-verbose", "-memory", f"{MIB}M", "exec", "--", "./empty.test"], self.env, folder)
         assert "PASS" in out, (out, err)
         self.note("test binary, vimto", took)
-        last = 0.0
-        for seconds, what in re.findall(r"^vimto: +([0-9.]+) s  (.*)$", err, re.M):
-            self.note(f"  until {what}", float(seconds) - last)
-            last = float(seconds)
+        for what, seconds in re.findall(r"(start|boot|mount|exec|end) ([0-9.]+) s", err.splitlines()[-1]):
+            self.note(f"  {what}", float(seconds))
 
     def start(self):
         folder = self.package()
@@ -137,8 +135,13 @@ class Bench:
     def files(self):
         folder = self.tree()
         probe = ["python3", "-c", PROBE, json.dumps(PROBES)]
+        vimto = [self.vimto, "-memory", "1G"]
+        places = {"this host": probe, "virtio-fs": [*vimto, "exec", "--", *probe]}
+        plan9 = pathlib.Path(os.path.expanduser("~/.cache/ec1/kernels/9p"))
+        if plan9.exists():
+            places["9P"] = [*vimto, "-kernel", plan9, "exec", "--", *probe]
         for _ in range(self.args.runs):
-            for name, argv in ("this host", probe), ("vimto", [self.vimto, "-memory", "1G", "exec", "--", *probe]):
+            for name, argv in places.items():
                 for what, seconds in json.loads(run(argv, self.env, folder)[1]).items():
                     self.note(f"{what}, {name}", seconds)
 

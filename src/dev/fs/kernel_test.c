@@ -105,6 +105,26 @@ TEST(fs_kernel, read_only_share_is_opened_without_asking)
     host_dir_remove(c.dir);
 }
 
+TEST(fs_kernel, attributes_of_a_shared_folders_files_come_with_their_names)
+{
+    struct fuse_client c;
+    struct fuse_mount m;
+
+    fuse_client_dir(&c);
+    if (!fuse_mount_init(&m, c.dir, false)) {
+        host_dir_remove(c.dir);
+        SKIP("needs root, /dev/fuse and mount");
+    }
+    script(&m, &c,
+           "mkdir $D/d; cd $D/d; seq -f 'name-with-some-length-%g' 2000 | xargs touch; "
+           "[ $(find $M/d -type f -size -9 | wc -l) = 2000 ]");
+    CHECK(m.counts[FUSE_READDIRPLUS] > 0);
+    CHECK(m.counts[FUSE_LOOKUP] < 20);
+    CHECK(m.counts[FUSE_GETATTR] < 20);
+    fuse_mount_fini(&m);
+    host_dir_remove(c.dir);
+}
+
 TEST(fs_kernel, lower_layer_of_an_overlay)
 {
     with_mount(

@@ -92,11 +92,14 @@ static const struct op ops[] = {
  * does not descend into such directories), POSIX_ACL, SYNCFS. */
 #define INIT_FLAGS                                                                    \
     (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS | \
-     FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | \
-     FUSE_CACHE_SYMLINKS)
+     FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS)
 #define INIT_FLAGS_WRITABLE \
     (FUSE_ATOMIC_O_TRUNC | FUSE_HANDLE_KILLPRIV_V2 | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS)
-#define INIT_FLAGS_READ_ONLY (FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT)
+/* Who lists a folder of a share mostly wants to know of its files, too (git, go, ls): attributes
+ * come along, for one round trip in place of one per file.  Below an overlay names are enough,
+ * unless the guest's kernel sees that they were not. */
+#define INIT_FLAGS_READ_ONLY \
+    (FUSE_NO_OPEN_SUPPORT | FUSE_NO_OPENDIR_SUPPORT | FUSE_READDIRPLUS_AUTO)
 
 #define MINOR_LEAST 31u /* the first with virtio */
 
