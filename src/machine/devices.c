@@ -107,6 +107,13 @@ static int add_share(struct machine *m, const struct config_share *share, struct
             r = machine_add_virtio(m, vdev, share->tag, err);
         }
     }
+    if (r == -ENOSPC && share->kind == SHARE_EITHER) {
+        return err_set(err, r,
+                       "share '%s': no room for more devices; this kernel does not say whether it "
+                       "has virtio-fs, and without a module tree each share takes two: fewer "
+                       "shares, or devices on PCI",
+                       share->path);
+    }
     return r < 0 ? err_wrap(err, r, "share '%s'", share->path) : 0;
 }
 
