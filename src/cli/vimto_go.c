@@ -1,6 +1,7 @@
 /* vimto_go.c — `vimto go test ...`: Go's own command, told to run each test binary by us. */
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -204,6 +205,7 @@ static int go_test(const struct vimto_flags *flags, char **argv, struct err *err
     words[lead] = exec_flag;
     words[lead + 1] = copy;
     memcpy(words + lead + 2, argv + lead, (count - lead) * sizeof(*words));
+    (void)signal(SIGPIPE, SIG_DFL); /* main() ignores it, Go's programs are not to */
     (void)execvp(words[0], words);
     return err_sys(err, "run '%s'", words[0]);
 }

@@ -198,6 +198,7 @@ int vimto_shares_find(const char *cwd, const char *root, char *const *argv,
                       struct vimto_shares *ret_shares, struct err *err)
 {
     struct vimto_shares shares = {.count = 0};
+    const char *coverage = getenv("GOCOVERDIR"); /* of programs built by `go build -cover` */
     int r = add(&shares, cwd);
 
     if (r == 0 && root) {
@@ -205,6 +206,9 @@ int vimto_shares_find(const char *cwd, const char *root, char *const *argv,
     }
     if (r == 0) {
         r = add_program(&shares, cwd, argv[0]);
+    }
+    if (r == 0 && coverage && coverage[0]) {
+        r = add(&shares, coverage);
     }
     for (char *const *word = argv + 1; r == 0 && *word; word++) {
         r = add_places(&shares, *word);
