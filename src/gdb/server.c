@@ -30,7 +30,8 @@ struct gdb_server {
     int listener;
     int end_fd; /* eventfd: the guest has ended, `status` is set */
     int status;
-    int peer; /* -1: nobody */
+    int peer;        /* -1: nobody */
+    bool has_served; /* a gdb has been here */
     struct gdb_session *session;
     pthread_t thread;
     bool has_thread;
@@ -38,7 +39,8 @@ struct gdb_server {
 
 static void hang_up(struct gdb_server *server)
 {
-    gdb_session_free(server->session);
+    server->has_served |= gdb_session_has_talked(server->session);
+    gdb_session_free(server->session, !server->has_served);
     server->session = NULL;
     (void)close(server->peer);
     server->peer = -1;

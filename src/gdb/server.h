@@ -1,7 +1,8 @@
 /* server.h — a gdb server: listens, serves one gdb after the other, on a thread of its own.
  *
  * The guest stands still from the moment a gdb connects.  When gdb detaches, or is gone, the guest
- * runs on without breakpoints, and the next one may connect.
+ * runs on without breakpoints, and the next one may connect.  A guest that stood still before the
+ * first one goes on doing so when a peer leaves that was none.
  */
 #pragma once
 

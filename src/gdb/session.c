@@ -175,9 +175,8 @@ static void dispatch(struct gdb_session *s, char *data, size_t len)
 
 static void packet(struct gdb_session *s)
 {
-    bool was_acked = !s->has_no_acks;
-
-    if (was_acked) {
+    s->has_talked = true;
+    if (!s->has_no_acks) {
         buf_append_str(&s->out, "+");
     }
     if (s->is_running) {
@@ -250,6 +249,11 @@ bool gdb_session_is_over(const struct gdb_session *s)
     return s->is_over;
 }
 
+bool gdb_session_has_talked(const struct gdb_session *s)
+{
+    return s->has_talked;
+}
+
 struct gdb_session *gdb_session_new(const struct gdb_target *target)
 {
     struct gdb_session *s = calloc(1, sizeof(*s));
@@ -262,7 +266,7 @@ struct gdb_session *gdb_session_new(const struct gdb_target *target)
     return s;
 }
 
-void gdb_session_free(struct gdb_session *s)
+void gdb_session_free(struct gdb_session *s, bool is_to_wait)
 {
     char none[] = "";
 
@@ -272,7 +276,7 @@ void gdb_session_free(struct gdb_session *s)
     if (s->is_running && !s->has_ended) {
         s->has_ended = !s->target->ops->stop(s->target->owner);
     }
-    if (!s->has_ended && !s->is_detached) {
+    if (!s->has_ended && !s->is_detached && !is_to_wait) {
         gdb_cmd_detach(s, none, 0);
     }
     buf_fini(&s->out);

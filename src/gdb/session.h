@@ -5,7 +5,6 @@
  * target's stop_fd became readable, and what is in gdb_session_output() is to be sent.  Once
  * gdb_session_is_over(), the connection is to be closed.
  *
- * gdb_session_free() leaves the guest running, without breakpoints.
  */
 #pragma once
 
@@ -20,7 +19,8 @@ struct gdb_session;
 
 /* NULL when out of memory. */
 struct gdb_session *gdb_session_new(const struct gdb_target *target);
-void gdb_session_free(struct gdb_session *session);
+/* The guest runs on, without breakpoints, or stays as it is where `is_to_wait`. */
+void gdb_session_free(struct gdb_session *session, bool is_to_wait);
 
 void gdb_session_input(struct gdb_session *session, const void *data, size_t len);
 void gdb_session_stopped(struct gdb_session *session);
@@ -28,3 +28,5 @@ void gdb_session_stopped(struct gdb_session *session);
 void gdb_session_exited(struct gdb_session *session, int status);
 struct buf *gdb_session_output(struct gdb_session *session);
 bool gdb_session_is_over(const struct gdb_session *session);
+/* Was the peer a gdb: did it send a packet? */
+bool gdb_session_has_talked(const struct gdb_session *session);

@@ -18,6 +18,7 @@ struct gdb_session {
     struct buf sent; /* the last packet, in case it has to be sent again */
     bool has_no_acks;
     bool tells_swbreak, tells_hwbreak; /* gdb knows these words in a stop reply */
+    bool has_talked;
     bool is_running;
     bool is_over;
     bool has_ended;   /* the guest */

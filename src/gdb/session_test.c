@@ -33,7 +33,7 @@ static struct talk *begin(void)
 
 static void end(struct talk *t)
 {
-    gdb_session_free(t->session);
+    gdb_session_free(t->session, false);
     fake_fini(&t->fake);
 }
 
@@ -327,6 +327,20 @@ TEST(gdb, the_guest_goes_on_when_gdb_leaves)
     end(t);
     CHECK(t->fake.is_running);
     CHECK_INT(t->fake.debug.count, 0);
+}
+
+TEST(gdb, a_peer_that_was_no_gdb_changes_nothing)
+{
+    struct talk *t = &g_talk;
+
+    fake_init(&t->fake);
+    t->session = gdb_session_new(&t->fake.target);
+    gdb_session_input(t->session, "GET /", 5);
+    CHECK(gdb_session_is_over(t->session));
+    CHECK(!gdb_session_has_talked(t->session));
+    gdb_session_free(t->session, true);
+    CHECK_INT(t->fake.resumes, 0);
+    fake_fini(&t->fake);
 }
 
 TEST(gdb, the_end_of_the_guest_is_told)
