@@ -10,7 +10,7 @@ $(O)/ec1-init: $(INIT_OBJS)
 	@echo "  LD      $@"
 	@$(CC) -static -s -o $@ $^ $(INIT_LIBS)
 
-$(O)/init-obj/%.o: %.c | $(PROTO_GEN)
+$(O)/init-obj/%.o: %.c $(PROTO_GEN)
 	@mkdir -p $(@D)
 	@echo "  CC      $< (init)"
 	@$(CC) $(INIT_CFLAGS) -MMD -MP -c -o $@ $<

@@ -42,13 +42,14 @@ $(O)/libec1.a: $(LIB_OBJS)
 	@echo "  AR      $@"
 	@rm -f $@ && ar rcs $@ $^
 
-$(O)/obj/%.o: %.c | $(PROTO_GEN)
+# The generated header is a system header (-isystem), which -MMD leaves out: with it all is built again.
+$(O)/obj/%.o: %.c $(PROTO_GEN)
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS_ALL) $(call convert,$<) $(call room_flags,$<) -MMD -MP -c -o $@ $<
 
 # Tests may convert freely.
-$(O)/obj/%_test.o: %_test.c | $(PROTO_GEN)
+$(O)/obj/%_test.o: %_test.c $(PROTO_GEN)
 	@mkdir -p $(@D)
 	@echo "  CC      $<"
 	@$(CC) $(CFLAGS_ALL) -Wframe-larger-than=262144 $(call room_flags,$<) -MMD -MP -c -o $@ $<

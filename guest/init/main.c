@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "guest/init/announce.h"
+#include "guest/init/core.h"
 #include "guest/init/module.h"
 #include "guest/init/mounts.h"
 #include "guest/init/power.h"
@@ -263,13 +264,16 @@ static int serve(struct init *init, int listener)
     return reactor_run(&init->reactor);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     static struct init init;
     Ec1__V1__BootConfig *config = NULL;
     struct err err = {0};
     int listener = -1;
 
+    if (getpid() != 1 && argc > 1 && strcmp(argv[1], "core") == 0) {
+        return core_main(argc, argv);
+    }
     if (getpid() != 1) {
         (void)fprintf(stderr, "ec1-init: this is PID 1 of a VM and does nothing elsewhere\n");
         return 1;

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #include "base/bits.h"
 #include "base/clock.h"
 #include "guest/init/announce.h"
+#include "guest/init/core.h"
 #include "guest/init/module.h"
 #include "guest/init/mounts.h"
 #include "guest/init/power.h"
@@ -51,6 +53,51 @@ static void check_file(const char *path, const char *want)
 
     CHECK_INT(buf_read_file(&file, path, 65536), 0);
     CHECK_STR(buf_str(&file), want);
+}
+
+/* ---- core dumps ---- */
+
+TEST(core, a_dump_is_complete_and_has_holes)
+{
+    enum { SIZE = 1 << 20 };
+    static uint8_t want[SIZE + 100];
+    static uint8_t got[sizeof(want) + 1];
+    char dir[32];
+    char path[64];
+    struct stat st;
+    int in = memfd_create("in", MFD_CLOEXEC);
+    int out;
+
+    make_dir(dir);
+    (void)snprintf(path, sizeof(path), "%s/core-x-1", dir);
+    memset(want, 'a', 5000);
+    memset(want + SIZE / 2, 'b', 10);
+    CHECK_INT(write(in, want, sizeof(want)), (ssize_t)sizeof(want));
+    CHECK_INT(symlink("/dev/null", path), 0); /* what is there is not followed */
+    CHECK_INT(lseek(in, 0, SEEK_SET), 0);
+    CHECK_INT(core_store(in, path), 0);
+    out = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    CHECK_INT(fstat(out, &st), 0);
+    CHECK_INT(st.st_size, sizeof(want));
+    CHECK_INT(st.st_mode & 0777, 0600);
+    CHECK(st.st_blocks * 512 < SIZE / 2);
+    CHECK_INT(read(out, got, sizeof(got)), (ssize_t)sizeof(want));
+    CHECK_MEM(got, want, sizeof(want));
+    (void)close(out);
+    (void)close(in);
+    drop_dir(dir);
+    CHECK_INT(core_store(-1, path), -ENOENT); /* no folder */
+}
+
+TEST(core, a_limit_of_nothing_is_kept_and_other_words_are_not_taken)
+{
+    char words[4][16] = {"ec1-init", "core", "0", "x-1"};
+    char *none[] = {words[0], words[1], words[2], words[3], NULL};
+
+    CHECK_INT(core_main(4, none), 0);
+    CHECK_INT(core_main(3, none), 2);
+    words[2][0] = '1'; /* and there is no folder for it on this host */
+    CHECK_INT(core_main(4, none), 1);
 }
 
 /* ---- users ---- */

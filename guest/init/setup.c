@@ -15,6 +15,7 @@
 #include "base/auto.h"
 #include "base/buf.h"
 #include "base/clock.h"
+#include "guest/init/core.h"
 
 enum { HOSTS_MAX = 1024 * 1024 };
 
@@ -173,6 +174,9 @@ void setup_system(const Ec1__V1__BootConfig *config, struct report *report)
     }
     set_limits();
     set_names(config, report);
+    if (config->core_dir.len) {
+        core_setup(config->core_dir.data, config->core_dir.len, report);
+    }
     for (size_t i = 0; i < config->n_sysctls; i++) {
         const Ec1__V1__Sysctl *sysctl = config->sysctls[i];
 

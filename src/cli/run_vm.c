@@ -144,6 +144,7 @@ int run_vm_process(struct run_vm *run, const struct process_args *process, char 
     if (r == 0 && result.status == 0) {
         return 0;
     }
+    run->has_core |= r == 0 && result.core_dumped && argv == run->argv;
     if (run_cancel_timed_out(&run->cancel)) {
         log_error("timeout: the command did not end within %.3g s", (double)run->timeout_ns / 1e9);
         return run->failed_status;

@@ -41,6 +41,7 @@ struct run_vm {
     /* --- */
     struct vm *vm;
     struct forward *forward;
+    bool has_core; /* the command died and left a core dump */
     struct run_cancel cancel;
     int64_t built_ns, ready_ns, ended_ns; /* clock_mono_ns() */
 };

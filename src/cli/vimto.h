@@ -71,6 +71,12 @@ int vimto_shares_find(const char *cwd, const char *root, char *const *argv,
                       struct vimto_shares *ret_shares, struct err *err);
 void vimto_shares_fini(struct vimto_shares *shares);
 
+/* --- after a core dump (vimto_core.c) --- */
+
+/* Copy `program` into `cwd`, if it is a test binary that is elsewhere: its name there, else NULL.
+ */
+int vimto_keep_binary(const char *cwd, const char *program, const char **ret_name, struct err *err);
+
 /* --- verbs; they return the exit status --- */
 
 int vimto_exec(const struct vimto_flags *flags, char **argv);

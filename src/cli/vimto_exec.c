@@ -17,13 +17,11 @@
 struct vimto_run {
     struct vimto_config config;
     struct vimto_shares shares;
+    char *cwd;
     struct vm_spec spec;
     struct process_args process;
     struct process_args root; /* for setup and teardown */
 };
-
-/* core(5): the kernel writes a dump under this name into the folder that the process was in. */
-#define CORE_PATTERN "core-%e-%p"
 
 /* The `go` that started us: killed, it leaves its children behind, of which nobody would take the
  * results.  0: somebody else did. */
@@ -102,11 +100,26 @@ static int run_setup(struct run_vm *run, struct err *err)
     return 0;
 }
 
+static void tell_core(const struct run_vm *run)
+{
+    const struct vimto_run *vimto = run->owner;
+    const char *name = NULL;
+    struct err err = {0};
+
+    if (vimto_keep_binary(vimto->cwd, run->argv[0], &name, &err) < 0) {
+        log_warn("%s", err_text(&err));
+    }
+    log_warn(name ? "core dumped; the test binary is kept as '%s'" : "core dumped", name);
+}
+
 /* All of them: one that fails does not keep the others from cleaning up. */
 static int run_teardown(struct run_vm *run, int status)
 {
     const struct vimto_commands *teardown = &((struct vimto_run *)run->owner)->config.teardown;
 
+    if (run->has_core) {
+        tell_core(run);
+    }
     for (size_t i = 0; i < teardown->count && vm_end(run->vm) == MACHINE_RUNS; i++) {
         if (run_hook(run, "teardown", teardown->list[i]) != 0 && status == 0) {
             status = VIMTO_FAILED;
@@ -124,7 +137,7 @@ static void fill_spec(struct vimto_run *vimto, const struct vimto_flags *flags)
     spec->kernel = vimto->config.kernel;
     spec->overlay = true;
     spec->has_tracing = true; /* it is for those who work on kernels and eBPF programs */
-    spec->sysctls[spec->sysctl_count++] = (struct vm_sysctl){"kernel.core_pattern", CORE_PATTERN};
+    spec->core_dir = vimto->cwd;
     spec->show_console = flags->show_console;
     spec->gdb = flags->gdb;
     spec->hostname = "vimto";
@@ -140,7 +153,7 @@ static void fill_spec(struct vimto_run *vimto, const struct vimto_flags *flags)
 static int prepare(struct vimto_run *vimto, const struct vimto_flags *flags, char **argv,
                    struct err *err)
 {
-    AUTO_FREE char *cwd = getcwd(NULL, 0);
+    const char *cwd = vimto->cwd = getcwd(NULL, 0);
     AUTO_FREE char *root = cwd ? vimto_find_root(cwd) : NULL;
     int r;
 
@@ -187,5 +200,6 @@ int vimto_exec(const struct vimto_flags *flags, char **argv)
     }
     vimto_shares_fini(&vimto.shares);
     vimto_config_fini(&vimto.config);
+    free(vimto.cwd);
     return status;
 }

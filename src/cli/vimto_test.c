@@ -280,3 +280,32 @@ TEST(vimto, names_of_go)
         CHECK(!vimto_is_go(no[i]));
     }
 }
+
+TEST(vimto, a_test_binary_that_dumped_core_is_kept)
+{
+    AUTO_CALL(buf_fini) struct buf file = {0};
+    struct err err = {0};
+    const char *name = NULL;
+    char from[64];
+    char to[64];
+    char path[128];
+
+    make_folder(from, sizeof(from), "/tmp");
+    make_folder(to, sizeof(to), "/tmp");
+    make_file(from, "pkg.test", "binary");
+    make_file(to, "pkg.test", "an older one");
+    (void)snprintf(path, sizeof(path), "%s/pkg.test", from);
+    CHECK_OK(vimto_keep_binary(to, path, &name, &err), &err);
+    CHECK_STR(name, "pkg.test");
+    CHECK_OK(vimto_keep_binary(from, path, &name, &err), &err); /* is there */
+    CHECK(name == NULL);
+    CHECK_OK(vimto_keep_binary(to, "/bin/sh", &name, &err), &err); /* nobody removes it */
+    CHECK(name == NULL);
+    CHECK(vimto_keep_binary("/nonexistent", path, &name, &err) < 0);
+    CHECK_HAS(err_text(&err), "/nonexistent/pkg.test");
+    (void)snprintf(path, sizeof(path), "%s/pkg.test", to);
+    CHECK_INT(buf_read_file(&file, path, 64), 0);
+    CHECK_STR(buf_str(&file), "binary");
+    remove_folder(from);
+    remove_folder(to);
+}

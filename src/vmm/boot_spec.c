@@ -226,6 +226,10 @@ static int compose(const struct vm_spec *spec, const struct kernel_choice *kerne
     config.mounts = mounts->pbs;
     config.n_mounts = mounts->count;
     list_sysctls(spec, &sysctls);
+    if (spec->core_dir) {
+        config.core_dir.data = (uint8_t *)(uintptr_t)spec->core_dir;
+        config.core_dir.len = strlen(spec->core_dir);
+    }
     config.sysctls = sysctls.pbs;
     config.n_sysctls = spec->sysctl_count;
     config.hostname = hostname;

@@ -45,7 +45,8 @@ struct vm_spec {
     const char *name;                /* NULL: none */
     const char *hostname;            /* NULL: the name, or "ec1" */
     const char *command_text;        /* for the books */
-    const char *workdir; /* must exist in the VM even below a private folder; NULL: none */
+    const char *workdir;  /* must exist in the VM even below a private folder; NULL: none */
+    const char *core_dir; /* in the VM, for core dumps; NULL: as the kernel does it */
     struct vm_mount mounts[VM_MOUNT_MAX];
     unsigned mount_count;
     struct vm_sysctl sysctls[VM_SYSCTL_MAX]; /* set before the first command */

@@ -24,6 +24,12 @@ touch work/by-root && stat -c %U work/by-root
 touch here 2>/dev/null || echo "cannot write here"
 """
 
+CORE = """
+id -u
+sh -c 'kill -SEGV $$' 2>/dev/null
+exit 0
+"""
+
 
 @pytest.fixture
 def place():
@@ -50,10 +56,10 @@ def test_nobody_in_a_checkout_that_is_read_only(place):
     env = dict(base_env(folder), PATH=f"{folder}:{os.environ['PATH']}", XDG_CACHE_HOME=str(folder / "cache"), KEPT="a  b")
     env.pop("HOME", None)
 
-    def vimto(*args):
+    def vimto(*args, cwd="checkout"):
         done = subprocess.run(
             ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "vimto", *args],
-            cwd=folder / "checkout", env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, text=True,
+            cwd=folder / cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, text=True,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.splitlines()
@@ -62,4 +68,7 @@ def test_nobody_in_a_checkout_that_is_read_only(place):
     # Root in the VM has no more rights on the host than the caller.
     assert vimto("-sudo", "exec", "--", "sh", "-c", SUDO) == ["0", "a  b", "wrote /root", "nobody", "cannot write here"]
     assert (folder / "checkout" / "work" / "by-root").stat().st_uid == user.pw_uid
+    assert vimto("-sudo", "exec", "--", "sh", "-c", CORE, cwd="checkout/work") == ["0"]
+    (core,) = (folder / "checkout" / "work").glob("core-sh-*")
+    assert core.stat().st_uid == user.pw_uid
     assert not pathlib.Path("/root/file").exists() and not pathlib.Path("/etc/file").exists()
