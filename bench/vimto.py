@@ -1,14 +1,14 @@
 #!/usr/bin/python3
 """vimto.py — what a test runner's user waits for, measured: medians of alternating runs.
 
-  start    an empty package: `go test -exec ""` (this host) beside `go test -exec vimto`; its test binary alone,
+  start    wall and CPU time of an empty package: `go test -exec ""` (this host) beside `go test -exec vimto`; its test binary alone,
            beside the same in a VM of qemu with the same kernel, and where vimto's time goes (--verbose)
   files    `find` and `git status` in a tree of --files files: this host beside a VM's share by virtio-fs and,
            where there is a kernel for it (~/.cache/ec1/kernels/9p), by 9P; first after the VM's boot, and again
 
 The peer is qemu (KVM: microvm; TCG: q35) with an init of nothing but the least (bench/vimto_init.c): host's root
 through virtiofsd below an overlay, no way to talk to it but the console.  Both are timed from the start of the
-process to its end.
+process to its end.  CPU time, of all processes, means something on a machine that others use, too.
 
 Usage: vimto.py [--engine kvm|soft] [--rows start,files] [--runs N] [--files N] [--json FILE] BUILD_DIR
 """
@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -52,13 +53,17 @@ PROBES = {
 
 
 def run(argv, env, cwd=None):
-    """(seconds, stdout, stderr)"""
-    start = time.monotonic()
+    """What ended with status 0."""
     done = subprocess.run([*map(str, argv)], env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT)
-    took = time.monotonic() - start
     if done.returncode != 0:
         sys.exit(f"{argv}: {done.returncode}: {(done.stdout + done.stderr)[-800:]}")
-    return took, done.stdout, done.stderr
+    return done
+
+
+def cpu_seconds():
+    """Of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class Bench:
@@ -71,9 +76,17 @@ class Bench:
         if args.engine == "soft":
             self.env["VIMTO_DISABLE_KVM"] = "true"
         self.times = {}
+        self.cpu_times = {}
 
     def note(self, name, seconds):
         self.times.setdefault(name, []).append(seconds)
+
+    def timed(self, name, row):
+        cpu, start = cpu_seconds(), time.monotonic()
+        out = row()
+        self.note(name, time.monotonic() - start)
+        self.cpu_times.setdefault(name, []).append(cpu_seconds() - cpu)
+        return out
 
     # --- start ---
 
@@ -90,12 +103,11 @@ class Bench:
         shutil.copy(kept, folder / "empty.test")
         return folder
 
-    def vimto_split(self, folder):
-        """One run of the test binary, with where its time went."""
-        took, out, err = run([self.vimto, "-verbose", "-memory", f"{MIB}M", "exec", "--", "./empty.test"], self.env, folder)
-        assert "PASS" in out, (out, err)
-        self.note("test binary, vimto", took)
-        for what, seconds in re.findall(r"(start|boot|mount|exec|end) ([0-9.]+) s", err.splitlines()[-1]):
+    def note_split(self, done):
+        """Where the time of vimto went, by its own words."""
+        if "PASS" not in done.stdout:
+            sys.exit(f"vimto did not run the test: {done.stdout}{done.stderr}")
+        for what, seconds in re.findall(r"(start|boot|mount|exec|end) ([0-9.]+) s", done.stderr.splitlines()[-1]):
             self.note(f"  {what}", float(seconds))
 
     def start(self):
@@ -103,18 +115,20 @@ class Bench:
         peer = Peer(self.args.engine, self.work, self.build)
         go = ["go", "test", "-count=1"]
         rows = {
-            "test binary, this host": lambda: run(["./empty.test"], self.env, folder)[0],
+            "test binary, this host": lambda: run(["./empty.test"], self.env, folder),
             "test binary, qemu": lambda: peer.run(folder, ["./empty.test"]),
         }
         if not self.args.no_go:
-            rows["go test, this host"] = lambda: run(go, self.env, folder)[0]
-            rows["go test -exec vimto"] = lambda: run([*go, "-exec", f"vimto -memory {MIB}M exec --"], self.env, folder)[0]
+            rows["go test, this host"] = lambda: run(go, self.env, folder)
+            rows["go test -exec vimto"] = lambda: run([*go, "-exec", f"vimto -memory {MIB}M exec --"], self.env, folder)
+        vimto = [self.vimto, "-verbose", "-memory", f"{MIB}M", "exec", "--", "./empty.test"]
         for i in range(self.args.runs + 1):
             for name, row in rows.items():
-                self.note(name, row())
-            self.vimto_split(folder)
-            if i == 0:
-                self.times.clear()  # programs, libraries and the unpacked kernel come into caches
+                self.timed(name, row)
+            self.note_split(self.timed("test binary, vimto", lambda: run(vimto, self.env, folder)))
+            if i == 0:  # programs, libraries and the unpacked kernel come into caches
+                self.times.clear()
+                self.cpu_times.clear()
 
     # --- files ---
 
@@ -142,7 +156,7 @@ class Bench:
             places["9P"] = [*vimto, "-kernel", plan9, "exec", "--", *probe]
         for _ in range(self.args.runs):
             for name, argv in places.items():
-                for what, seconds in json.loads(run(argv, self.env, folder)[1]).items():
+                for what, seconds in json.loads(run(argv, self.env, folder).stdout).items():
                     self.note(f"{what}, {name}", seconds)
 
 
@@ -178,7 +192,7 @@ class Peer:
         return [tree / p for p in order]
 
     def run(self, folder, argv):
-        """Seconds from the start of virtiofsd and qemu to their end."""
+        """From the start of virtiofsd and qemu to their end."""
         command = "".join(w + "\0" for w in [str(folder), *argv]).encode()
         socket, initrd = self.work / "fs.sock", self.work / "initrd"
         initrd.write_bytes(newc([*self.files, ("command", 0o100644, command)]))
@@ -190,7 +204,6 @@ class Peer:
             "-object", f"memory-backend-memfd,id=m,size={MIB}M,share=on",
             "-chardev", f"socket,id=fs,path={socket}", "-device", f"vhost-user-fs-{suffix},chardev=fs,tag=hostroot",
         ]
-        start = time.monotonic()
         with subprocess.Popen(["/usr/lib/qemu/virtiofsd", f"--socket-path={socket}", "-o", "source=/", "-o", "sandbox=chroot", "-o", "cache=always"],
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as fs:
             try:
@@ -198,14 +211,12 @@ class Peer:
                     time.sleep(0.001)
                     if fs.poll() is not None:
                         sys.exit("vimto.py: virtiofsd does not start: it must be root")
-                _, out, err = run(qemu, os.environ)
+                done = run(qemu, os.environ)
             finally:
                 fs.kill()
-        took = time.monotonic() - start
         socket.unlink(missing_ok=True)
-        if "PASS" not in out or "vimto_init: status 0" not in out:
-            sys.exit(f"qemu's guest did not run the test: {out[-800:]}{err[-800:]}")
-        return took
+        if "PASS" not in done.stdout or "vimto_init: status 0" not in done.stdout:
+            sys.exit(f"qemu's guest did not run the test: {done.stdout[-800:]}{done.stderr[-800:]}")
 
 
 def show(seconds):
@@ -227,14 +238,15 @@ def main():
         for rows in args.rows.split(","):
             {"start": bench.start, "files": bench.files}[rows]()
     out = {name: statistics.median(t) for name, t in bench.times.items()}
+    cpu = {name: statistics.median(t) for name, t in bench.cpu_times.items()}
     nested = "EC1_IN_OUTER" in os.environ
     print(f"vimto, {args.engine} engine{' in an emulated machine' if nested else ''}, medians of {args.runs}")
     for name, seconds in out.items():
-        print(f"  {name:52} {show(seconds):>16}")
+        print(f"  {name:40} {show(seconds):>12}{show(cpu[name]) + ' of CPU' if name in cpu else '':>20}")
     if args.json:
         path = pathlib.Path(args.json)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"engine": args.engine, "nested": nested, "medians_s": out, "all_s": bench.times}, indent=2) + "\n")
+        path.write_text(json.dumps({"engine": args.engine, "nested": nested, "medians_s": out, "cpu_medians_s": cpu, "all_s": bench.times, "all_cpu_s": bench.cpu_times}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
