@@ -26,8 +26,10 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests" / "fc"))
 import boot as peer  # noqa: E402
 import engine as process  # noqa: E402
+import guest  # noqa: E402
 
 MIB = 128
 # 8250.nr_uarts=0: the marker goes out by hand, and no driver looks for the port.
@@ -189,11 +191,8 @@ def prepare(work, build):
     mark = (build / "bench" / "guest_mark").read_bytes()
     (work / "initrd").write_bytes(peer.newc([("dev", 0o040755, b""), ("init", 0o100755, mark)]))
     (work / "disk").write_bytes(bytes(2 << 20))
-    # ec1's own cache holds the kernel unpacked, which is what Firecracker's users boot.
-    subprocess.run([str(build / "bench" / "boot"), "soft", str(work / "vmlinuz"), str(work / "initrd"), CMDLINE["soft"], str(MIB), str(work / "cache")],
-                   stdin=subprocess.DEVNULL, capture_output=True, timeout=120)
-    (vmlinux,) = (work / "cache").iterdir()
-    return {"kernel": str(work / "vmlinuz"), "vmlinux": str(vmlinux), "initrd": str(work / "initrd"), "disk": str(work / "disk")}
+    # Unpacked, which is what Firecracker's users boot.
+    return {"kernel": str(work / "vmlinuz"), "vmlinux": str(guest.vmlinux()), "initrd": str(work / "initrd"), "disk": str(work / "disk")}
 
 
 def boots(work, build, engine, files, runs):

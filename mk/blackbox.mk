@@ -36,7 +36,7 @@ KVM_RUNS := streams or panic or poweroff or detached or timeout
 # Of the microVMs over their socket: both ways into a kernel, the command line, vsock both ways; a snapshot that is
 # loaded twice, and one by userfaultfd.  `make fc-kvm` is all of them.
 KVM_FC := bzimage_boots_to or by_pvh or init_params or host_to_guest or guest_to_host or config_start_with_api
-KVM_FC += or clones_of_one or pages_come_from
+KVM_FC += or clones_of_one or test_pages_come
 # vimto: the environment, death.
 KVM_VIMTO := environment or death
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
