@@ -1,5 +1,6 @@
 /* insn_test.c — snippets in other modes, strings, atomics, vectors: what single instructions
  * against the host's CPU (diff_test.c) do not show. */
+#include "base/bits.h"
 #include "hv/soft/cache/snippet.h"
 #include "tests/lib/test.h"
 
@@ -112,6 +113,86 @@ TEST(cache, rep_movs_copies_across_pages_and_stops_at_the_faulting_element)
     CHECK_INT(vm.v->gpr[GPR_RDI], DATA + 10);
     CHECK_INT(vm.v->exc.cr2, CODE + 0x400000);
     CHECK_INT(vm.v->rip, CODE);
+    finish(&vm);
+}
+
+static uint8_t *at(struct soft_vm *vm, uint64_t gpa)
+{
+    return mem_ptr(vm->mem, GPA(gpa), 1);
+}
+
+/* Where the page of `la` is if two of eight have changed places. */
+static uint8_t *at_swapped(struct soft_vm *vm, uint64_t la)
+{
+    uint64_t page = la >> 12 & 7;
+    uint64_t other = page == 3 ? 5 : page == 5 ? 3 : page;
+
+    return mem_ptr(vm->mem, GPA((la & ~UINT64_C(0x7000)) | other << 12), 1);
+}
+
+TEST(cache, long_runs_go_over_pages_that_lie_together_and_apart)
+{
+    enum { COUNT = 3200 };
+    static const uint64_t offsets[] = {0, 3, 4090};
+    struct soft_vm vm;
+
+    /* rep movsq; mov rcx, rdx; rep stosq; hlt */
+    START(&vm, 0xf3, 0x48, 0xa5, 0x48, 0x89, 0xd1, 0xf3, 0x48, 0xab, 0xf4);
+    (void)soft_vm_map(&vm, DATA + 0x3000, DATA + 0x5000, PTE_RW | PTE_US);
+    (void)soft_vm_map(&vm, DATA + 0x5000, DATA + 0x3000, PTE_RW | PTE_US);
+    for (unsigned i = 0; i < 2 * ARRAY_LEN(offsets); i++) {
+        uint64_t from = DATA + offsets[i / 2], to = DATA + 0x10000 + offsets[(i + 1) / 2 % 3];
+
+        for (unsigned k = 0; k < 8 * COUNT; k++) {
+            *at_swapped(&vm, from + k) = (uint8_t)(k * 7 + k / 256);
+        }
+        vm.v->rip = CODE;
+        vm.v->gpr[GPR_RSI] = from;
+        vm.v->gpr[GPR_RDI] = to;
+        vm.v->gpr[GPR_RCX] = COUNT;
+        vm.v->gpr[GPR_RDX] = i & 1 ? COUNT : 0;
+        vm.v->gpr[GPR_RAX] = 0x1122334455667788;
+        CHECK_INT(run(&vm), -1);
+        CHECK_INT(vm.v->gpr[GPR_RSI], from + 8 * COUNT);
+        CHECK_INT(vm.v->gpr[GPR_RDI], to + 8 * (COUNT + vm.v->gpr[GPR_RDX]));
+        for (unsigned k = 0; k < 8 * COUNT; k++) {
+            CHECK_INT(*at(&vm, to + k), (uint8_t)(k * 7 + k / 256));
+        }
+        for (unsigned k = 0; k < 8 * vm.v->gpr[GPR_RDX]; k++) {
+            CHECK_INT(*at(&vm, to + 8 * COUNT + k), 0x88 - 0x11 * (k % 8));
+        }
+    }
+    /* and back, onto the pages that have changed places; then not a byte of the next page */
+    vm.v->rip = CODE;
+    vm.v->gpr[GPR_RSI] = DATA + 0x10000;
+    vm.v->gpr[GPR_RDI] = DATA + 3;
+    vm.v->gpr[GPR_RCX] = COUNT;
+    vm.v->gpr[GPR_RDX] = 0;
+    *at_swapped(&vm, DATA + 3 + 8 * COUNT) = 0xee;
+    CHECK_INT(run(&vm), -1);
+    for (unsigned k = 0; k < 8 * COUNT; k++) {
+        CHECK_INT(*at_swapped(&vm, DATA + 3 + k), *at(&vm, DATA + 0x10000 + k));
+    }
+    CHECK_INT(*at_swapped(&vm, DATA + 3 + 8 * COUNT), 0xee);
+    finish(&vm);
+}
+
+TEST(cache, a_long_copy_onto_what_follows_repeats_it)
+{
+    struct soft_vm vm;
+
+    /* rep movsb; hlt: 5,000 bytes again and again */
+    START(&vm, 0xf3, 0xa4, 0xf4);
+    for (unsigned k = 0; k < 5000; k++) {
+        *at(&vm, DATA + k) = (uint8_t)(k * 3 + k / 256);
+    }
+    vm.v->gpr[GPR_RSI] = DATA;
+    vm.v->gpr[GPR_RDI] = DATA + 5000;
+    vm.v->gpr[GPR_RCX] = 30000;
+    CHECK_INT(run(&vm), -1);
+    for (unsigned k = 0; k < 35000; k++) {
+        CHECK_INT(*at(&vm, DATA + k), (uint8_t)(k % 5000 * 3 + k % 5000 / 256));
+    }
     finish(&vm);
 }
 

@@ -8,6 +8,7 @@
 #include "hv/soft/ref/sys.h"
 
 #define ELEMENTS_PER_POLL 4096u
+#define RUN_BYTES_MAX     65536u /* at once: some microseconds until somebody looks at poll */
 
 struct string_op {
     struct vcpu *v;
@@ -97,6 +98,30 @@ static bool can_chunk(const struct string_op *s)
     return s->v->mode == MODE_LONG64 && s->mask == UINT64_MAX && s->step > 0;
 }
 
+/* Where a run begins; its first page was hit. */
+struct run {
+    enum tlb_access access;
+    uint64_t la;
+    const uint8_t *host;
+};
+
+/* Bytes on which the host can work at once: up to the end of the page, and on as long as the pages
+ * behind lie one after another on the host, too. */
+static uint64_t run_bytes(struct vcpu *v, const struct run *run, uint64_t wanted)
+{
+    uint64_t bytes = 4096 - (run->la & 0xfff);
+
+    while (bytes < wanted && mmu_hit(v, run->access, run->la + bytes, 1) == run->host + bytes) {
+        bytes += 4096;
+    }
+    return bytes < wanted ? bytes : wanted;
+}
+
+static uint64_t bytes_wanted(const struct string_op *s, uint64_t count)
+{
+    return count < RUN_BYTES_MAX / s->size ? count * s->size : RUN_BYTES_MAX;
+}
+
 /* Copy up, element by element where the destination is ahead of the source and near. */
 static void copy_chunk(uint8_t *to, const uint8_t *from, size_t bytes, unsigned size)
 {
@@ -112,6 +137,17 @@ static void copy_chunk(uint8_t *to, const uint8_t *from, size_t bytes, unsigned 
         memcpy(element, from + i, size);
         memcpy(to + i, element, size);
     }
+}
+
+/* How many elements the host can copy at once: not so many that the runs overlap. */
+static uint64_t copy_run(const struct string_op *s, uint64_t count, const struct run *from,
+                         const struct run *to)
+{
+    uint64_t bytes = bytes_wanted(s, count), ahead = (uintptr_t)to->host - (uintptr_t)from->host;
+
+    bytes = bytes < ahead ? bytes : ahead;
+    bytes = run_bytes(s->v, from, bytes);
+    return run_bytes(s->v, to, bytes) / s->size;
 }
 
 static uint64_t movs_chunk(const struct string_op *s, uint64_t count)
@@ -132,7 +168,13 @@ static uint64_t movs_chunk(const struct string_op *s, uint64_t count)
     if (!host_from || !host_to) {
         return 0;
     }
-    copy_chunk(host_to, host_from, bytes, s->size);
+    if (n < count) {
+        uint64_t more = copy_run(s, count, &(struct run){TLB_READ, from, host_from},
+                                 &(struct run){TLB_WRITE, to, host_to});
+
+        n = more > n ? more : n;
+    }
+    copy_chunk(host_to, host_from, n * s->size, s->size);
     advance(s, GPR_RSI, n);
     advance(s, GPR_RDI, n);
     return n;
@@ -165,7 +207,12 @@ static uint64_t stos_chunk(const struct string_op *s, uint64_t count)
     if (!host) {
         return 0;
     }
-    fill(host, s->v->gpr[GPR_RAX], bytes, s->size);
+    if (n < count) {
+        uint64_t run = run_bytes(s->v, &(struct run){TLB_WRITE, to, host}, bytes_wanted(s, count));
+
+        n = run / s->size > n ? run / s->size : n;
+    }
+    fill(host, s->v->gpr[GPR_RAX], n * s->size, s->size);
     advance(s, GPR_RDI, n);
     return n;
 }
