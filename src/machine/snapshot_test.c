@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "boot/fake_kernel.h"
 #include "dev/port/tty_port.h"
+#include "machine/layout.h"
 #include "machine/machine_int.h"
 #include "machine/snapshot.h"
 #include "state/state.h"
@@ -313,4 +314,37 @@ TEST(machine_snapshot, a_machine_of_another_shape_is_refused)
     machine_free(saved);
     state_file_fini(&file);
     (void)close(config.memory_fd);
+}
+
+TEST(machine_snapshot, memory_of_a_device_goes_where_it_was_or_is_refused)
+{
+    static const struct {
+        uint64_t gpa, len;
+        int result;
+    } tries[] = {
+        {LAYOUT_EXTRA_START + 8 * MIB, 4 * MIB, 0},
+        {LAYOUT_EXTRA_START + 10 * MIB, 4 * MIB, -EINVAL}, /* taken */
+        {LAYOUT_EXTRA_START + 1 * MIB, 2 * MIB, -EINVAL},  /* not aligned */
+        {4 * MIB, 4 * MIB, -EINVAL},                       /* RAM */
+        {LAYOUT_EXTRA_START + LAYOUT_EXTRA_LEN - 2 * MIB, 4 * MIB, -EINVAL},
+        {UINT64_MAX - 2 * MIB + 1, 2 * MIB, -EINVAL},
+        {0, LAYOUT_EXTRA_LEN + 2 * MIB, -ENOSPC},
+        {0, 8 * MIB, 0}, /* before the first: there is room */
+    };
+    static uint8_t memory[8 * MIB] __attribute__((aligned(2 * MIB)));
+    struct port port;
+    struct vm_config config = {0};
+    struct machine *m;
+    struct err err = {0};
+    unsigned index = 0;
+
+    port_init(&port);
+    m = build(&port, &config);
+    for (unsigned i = 0; i < ARRAY_LEN(tries); i++) {
+        struct mem_range range = {.gpa = GPA(tries[i].gpa), .len = tries[i].len, .host = memory};
+
+        CHECK_INT(machine_add_extra(m, &range, &index, &err), tries[i].result);
+    }
+    CHECK(mem_extra_at(m->mem, index)->gpa.v == LAYOUT_EXTRA_START);
+    machine_free(m);
 }
