@@ -163,7 +163,9 @@ def test_interrupt_hold_and_a_second_debugger(ec1, kernel):
 
 
 def test_kill_ends_the_vm(ec1, kernel):
-    guest = Guest(ec1, "true", flags=["-k", str(kernel)])
+    """The boot timeout does not run before that."""
+    guest = Guest(ec1, "true", flags=["-k", str(kernel), "--boot-timeout", "500ms"])
+    time.sleep(1)
     assert "killed" in guest.gdb("stepi", "kill")
     _, err = end_of(guest)
     assert b"the VM was stopped" in err, err
