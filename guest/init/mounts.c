@@ -29,11 +29,12 @@ static int explain(struct err *err, int code, const char *what, const char *conf
     return err_set(err, -code, "%s: %s", what, strerror(code));
 }
 
-/* Of 9P's ways to cache: nothing but what is mapped, so that both sides see what the other does; or
- * all that was ever seen, for what nobody changes.  Messages hold 128 KiB of data: Linux takes
- * buffers of their size for each open folder, and old kernels for each message. */
+/* Of 9P's ways to cache: what is mapped and nothing else, so that both sides see what the other
+ * does (`directio` says so to kernels since 6.4, the others do not know it); or all that was ever
+ * seen, for what nobody changes.  Messages hold 128 KiB of data: Linux takes buffers of their size
+ * for each open folder, and old kernels for each message. */
 #define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=131096,access=client,cache="
-#define P9_CAUTION P9_OPTIONS "mmap"
+#define P9_CAUTION P9_OPTIONS "mmap,directio"
 #define P9_TRUST   P9_OPTIONS "loose,noxattr"
 
 /* A share is offered by one device or by two: what the kernel knows is mounted. */

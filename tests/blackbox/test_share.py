@@ -58,6 +58,8 @@ def test_the_kernel_has_it_by_what_it_knows(share):
     kinds = {line.split()[1]: line.split()[2] for line in sh(vm, "cat /proc/mounts").splitlines()}
     assert kinds["/"] == "overlay"
     assert {kinds["/s"], kinds["/r"]} == {"virtiofs" if way == "fs" else "9p"}
+    devices = set(sh(vm, "cat /sys/bus/virtio/devices/*/device").split())
+    assert devices - {"0x0013", "0x0004"} == {"fs": {"0x001a"}, "9p": {"0x0009"}}.get(way, {"0x001a", "0x0009"})
 
 
 def test_a_shared_folder_is_like_one_of_the_host(share, folder):
@@ -82,6 +84,13 @@ def test_both_sides_see_what_the_other_does(share):
     sh(vm, "echo guest > /s/g; echo more >> /s/h; mv /s/late /s/later; mkdir -p /s/x/y; rm /s/h2")
     assert (folder / "g").read_text() == "guest\n"
     assert (folder / "h").read_text() == "anothermore\n"
+    script = "exec 3>/s/open; echo written >&3; echo ready; read end"
+    with vm.ec1.popen(
+        "exec", "-i", vm.name, "--", "sh", "-c", script, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        assert (folder / "open").read_text() == "written\n"  # though it is open still
+        writer.stdin.close()
     assert (folder / "later").exists() and (folder / "x" / "y").is_dir() and not (folder / "h2").exists()
 
 

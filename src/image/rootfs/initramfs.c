@@ -157,12 +157,12 @@ int initramfs_make(const struct initramfs_request *request, struct buf *ret_arch
     cpio_init(&cpio, ret_archive);
     r = fill(&cpio, request, &list, err);
     end = cpio_end(&cpio);
-    module_list_fini(&list);
     if (r == 0 && end < 0) {
         r = err_set(err, end, "compose the initramfs: %s", strerror(-end));
     }
-    if (r == 0 && ret_found) {
+    if (r == 0) {
         *ret_found = list.found;
     }
+    module_list_fini(&list);
     return r;
 }

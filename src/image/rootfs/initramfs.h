@@ -15,8 +15,8 @@ struct initramfs_request {
     const Ec1__V1__BootConfig *config; /* its `modules` are not used: they are filled in */
 };
 
-/* Appends an uncompressed cpio archive; equal input gives equal bytes.  `ret_found`, which may be
- * NULL: struct module_list's, 0 without a tree. */
+/* Appends an uncompressed cpio archive; equal input gives equal bytes.  `ret_found`: struct
+ * module_list's, 0 without a tree. */
 int initramfs_make(const struct initramfs_request *request, struct buf *ret_archive,
                    unsigned *ret_found, struct err *err);
 

@@ -267,6 +267,7 @@ TEST(rootfs, the_archive_holds_init_modules_and_orders)
     Ec1__V1__BootConfig config = EC1__V1__BOOT_CONFIG__INIT;
     struct initramfs_request request = {.needed = FEATURE_BIT(FEATURE_MMIO), .config = &config};
     struct fixture f;
+    unsigned found = 0;
     struct err err = {0};
     char init[256];
 
@@ -276,14 +277,15 @@ TEST(rootfs, the_archive_holds_init_modules_and_orders)
     request.init_path = init;
     request.modules_dir = f.dir;
     config.hostname = (char[]){"box"};
-    CHECK_OK(initramfs_make(&request, &archive, NULL, &err), &err);
+    CHECK_OK(initramfs_make(&request, &archive, &found, &err), &err);
+    CHECK_INT(found, request.needed);
     CHECK_MEM(archive.data, "070701", 6);
     CHECK(memmem(archive.data, archive.len, "THE-INIT", 8) != NULL);
     CHECK(memmem(archive.data, archive.len, "ec1/modules/virtio-mmio.ko", 26) != NULL);
     CHECK(memmem(archive.data, archive.len, "/ec1/modules/virtio_ring.ko", 27) != NULL);
     CHECK(memmem(archive.data, archive.len, "ec1/boot.pb", 11) != NULL);
     request.init_path = "/nonexistent/init";
-    CHECK_INT(initramfs_make(&request, &archive, NULL, &err), -ENOENT);
+    CHECK_INT(initramfs_make(&request, &archive, &found, &err), -ENOENT);
     CHECK_HAS(err.text, "/nonexistent/init");
     tear_down(&f);
 }
