@@ -158,7 +158,8 @@ static int find_modules(const struct root *root, struct kernel_choice *choice, s
         return modules_of(root, release, choice)
                    ? 0
                    : err_set(err, -ENOEXEC,
-                             "its release is %s, but the modules beside it are for another: '%s'",
+                             "its release is %s, but the modules beside it are for another: '%s': "
+                             "put its own there, or name the kernel's file in place of the folder",
                              release, other);
     }
     if (named[0]) {
