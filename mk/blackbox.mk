@@ -37,8 +37,8 @@ KVM_RUNS := streams or panic or poweroff or detached or timeout
 # loaded twice, and one by userfaultfd.  `make fc-kvm` is all of them.
 KVM_FC := bzimage_boots_to or by_pvh or init_params or host_to_guest or guest_to_host or config_start_with_api
 KVM_FC += or clones_of_one or test_pages_come
-# vimto: the environment, death.
-KVM_VIMTO := environment or death
+# vimto: a run with all that its environment promises.
+KVM_VIMTO := environment
 KVM_EXECS := not (mebibyte or loopback or file_semantics or ten_thousand)
 
 blackbox-kvm: all kernel $(O)/test/vm
