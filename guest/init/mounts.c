@@ -197,7 +197,7 @@ static const struct private_mount g_mounts[] = {
     {"/sys", "sysfs", NULL, MS_NOSUID | MS_NODEV | MS_NOEXEC, "CONFIG_SYSFS", false},
     {"/dev", "devtmpfs", "mode=0755", MS_NOSUID, "CONFIG_DEVTMPFS", false},
     {"/run", "tmpfs", "mode=0755", MS_NOSUID | MS_NODEV, "CONFIG_TMPFS", true},
-    {"/tmp", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV, "CONFIG_TMPFS", true},
+    {"/tmp", "tmpfs", "mode=1777", MS_NODEV, "CONFIG_TMPFS", true}, /* set-uid as on most hosts */
     {"/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5", MS_NOSUID | MS_NOEXEC,
      "CONFIG_UNIX98_PTYS", false},
     {"/dev/shm", "tmpfs", "mode=1777", MS_NOSUID | MS_NODEV, "CONFIG_TMPFS", false},
