@@ -13,11 +13,16 @@ blackbox: interop blackbox-soft blackbox-kvm
 interop: $(O)/test/exec-serve
 	$(PYTEST) tests/exec
 
-# Go's own tests of 38 standard packages, here and in a VM, side by side: an hour where there is no
+# Go's own tests of 51 standard packages, here and in a VM, side by side: an hour where there is no
 # /dev/kvm.  SUITES="os net" are some of them; tests/vimto/suites.py has more flags.
 .PHONY: vimto-suites
 vimto-suites: all kernel
 	VIMTO=$(CURDIR)/$(O)/vimto tests/vimto/suites.py $(SUITES)
+
+# delve, gdb and eBPF programs in a VM, a minute or two; modules come through Go's proxy, else it is skipped.
+.PHONY: vimto-tools
+vimto-tools: all kernel
+	VIMTO=$(CURDIR)/$(O)/vimto $(PYTEST) tests/vimto-tools
 
 FC_TESTS = tests/fc
 

@@ -26,7 +26,8 @@ PACKAGES = """
 os os/exec os/signal os/user io io/fs bufio strings bytes sync sync/atomic time sort strconv math math/big path/filepath
 syscall internal/poll internal/syscall/unix net net/netip net/http/httptest runtime runtime/debug crypto/sha256
 crypto/aes crypto/x509 crypto/tls compress/gzip compress/flate encoding/json encoding/gob hash/crc32 archive/tar
-archive/zip context log testing/fstest
+archive/zip context log testing/fstest net/http reflect regexp fmt text/template html/template mime/multipart unicode/utf8
+runtime/pprof runtime/trace internal/runtime/maps container/heap
 """.split()
 
 # (package, pattern of the test's name): why the two machines differ.
@@ -34,6 +35,8 @@ EXPLAINED = [
     ("syscall", r"^TestUnshare$", "wants a network interface beside the loopback one"),
     ("syscall", r"^TestRlimitRestored$", "the VM's soft limit of files is below the hard one, so there is something to test"),
     ("syscall", r"^TestUseCgroupFD$", "the VM has a cgroup tree of its own that root may write"),
+    ("runtime", r"^TestGdbCoreSignalBacktrace$", "wants core dumps beside the program; vimto's go to its working directory"),
+    ("runtime", r"^TestMemmoveOverflow$", "maps 3 GB, more than a VM with 2 GB lets a program have at once"),
 ]
 SHOWN = 25  # differences of one package
 
