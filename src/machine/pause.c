@@ -83,15 +83,11 @@ static int hold_loops(struct machine *m, int64_t until_ns)
     return 0;
 }
 
-int machine_pause(struct machine *m, struct err *err)
+static int stand_still(struct machine *m, struct err *err)
 {
     int64_t until_ns = clock_mono_ns() + m->pause.max_ns;
-    int r;
+    int r = park_vcpus(m, until_ns);
 
-    if (!m->is_started || atomic_load(&m->pause.is_wanted)) {
-        return 0;
-    }
-    r = park_vcpus(m, until_ns);
     if (r == 0) {
         r = hold_loops(m, until_ns);
     }
@@ -99,6 +95,20 @@ int machine_pause(struct machine *m, struct err *err)
         unpark_vcpus(m);
         return err_set(err, r, "the machine did not stand still within %lld ms",
                        (long long)(m->pause.max_ns / NS_PER_MS));
+    }
+    return 0;
+}
+
+int machine_pause(struct machine *m, struct err *err)
+{
+    int r;
+
+    if (!m->is_started || atomic_load(&m->pause.is_wanted)) {
+        return 0;
+    }
+    r = stand_still(m, err);
+    if (r < 0) {
+        return r;
     }
     for (unsigned i = 0; i < m->vcpu_count && machine_end(m) == MACHINE_RUNS; i++) {
         hv_vcpu_paused(m->vcpus[i].hv);
@@ -113,11 +123,11 @@ static void enter_loop(void *owner)
 
 int machine_start_paused(struct machine *m, struct err *err)
 {
+    int r;
+
     atomic_store(&m->pause.is_wanted, true);
     m->is_started = true;
     for (unsigned i = 0; i < m->loop_count; i++) {
-        int r;
-
         loop_on_start(m->loops[i], enter_loop, m);
         (void)loop_pause(m->loops[i], 0); /* at once: nobody runs it yet */
         r = loop_thread_start(m->loops[i], i ? "share" : "io", err);
@@ -125,7 +135,8 @@ int machine_start_paused(struct machine *m, struct err *err)
             return r;
         }
     }
-    return machine_start_vcpus(m, err);
+    r = machine_start_vcpus(m, err);
+    return r < 0 ? r : stand_still(m, err); /* now each has been where it enters */
 }
 
 int machine_resume(struct machine *m, struct err *err)
