@@ -7,8 +7,9 @@ SRCS := $(sort $(shell find src -name '*.c' ! -name '*_test.c'))
 TEST_SRCS := $(sort $(shell find src -name '*_test.c'))
 MAIN_SRC := src/cli/main.c
 FC_MAIN_SRC := src/cli/main_firecracker.c
+JAILER_MAIN_SRC := src/cli/main_jailer.c
 PROTO_GEN := $(O)/gen/proto/exec.pb-c.c
-LIB_OBJS := $(patsubst %.c,$(O)/obj/%.o,$(filter-out $(MAIN_SRC) $(FC_MAIN_SRC),$(SRCS))) $(O)/obj/gen/exec.pb-c.o
+LIB_OBJS := $(patsubst %.c,$(O)/obj/%.o,$(filter-out $(MAIN_SRC) $(FC_MAIN_SRC) $(JAILER_MAIN_SRC),$(SRCS))) $(O)/obj/gen/exec.pb-c.o
 TEST_ROOMS := $(sort $(patsubst src/%/,%,$(dir $(TEST_SRCS))))
 TEST_BINS := $(foreach r,$(TEST_ROOMS),$(O)/test/$(subst /,-,$(r)))
 
@@ -19,7 +20,7 @@ convert = $(if $(filter $(CONVERT_ROOMS),$(word 2,$(subst /, ,$(1)))),-Wconversi
 -include $(sort $(shell find src -name room.mk))
 room_flags = $(ROOM_CFLAGS_$(subst /,-,$(patsubst src/%/,%,$(dir $(1)))))
 
-all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker $(O)/vimto $(O)/seccompiler-bin
+all: $(O)/ec1 $(O)/ec1-init $(O)/firecracker $(O)/vimto $(O)/seccompiler-bin $(O)/jailer
 
 # The same program; its name says what it is to be.
 $(O)/vimto $(O)/seccompiler-bin: $(O)/ec1
@@ -37,6 +38,10 @@ FC_LIBS := -Wl,-Bstatic -ljansson -lz -lzstd -llz4 -llzma -lbz2 -llzo2 -luring -
 $(O)/firecracker: $(O)/obj/$(FC_MAIN_SRC:.c=.o) $(O)/libec1.a
 	@echo "  LD      $@"
 	@rm -f $@ && $(CC) $(LDFLAGS_ALL) -Wl,--gc-sections -o $@ $^ $(FC_LIBS)
+
+$(O)/jailer: $(O)/obj/$(JAILER_MAIN_SRC:.c=.o) $(O)/libec1.a
+	@echo "  LD      $@"
+	@$(CC) $(LDFLAGS_ALL) -o $@ $^
 
 $(O)/libec1.a: $(LIB_OBJS)
 	@echo "  AR      $@"

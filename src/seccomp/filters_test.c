@@ -110,11 +110,12 @@ static void do_ioctl(void)
 static void do_heap(void)
 {
     for (size_t bytes = 1; bytes < 64 * MIB; bytes *= 3) {
-        void *p = malloc(bytes);
+        void *p = malloc(bytes), *larger = realloc(p, 2 * bytes);
 
-        p = realloc(p, 2 * bytes);
-        memset(p, 1, bytes);
-        free(p);
+        if (larger) {
+            memset(larger, 1, bytes);
+        }
+        free(larger);
     }
 }
 

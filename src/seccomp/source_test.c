@@ -38,7 +38,7 @@ static const char g_good[] =
 
 TEST(seccomp_source, filters_are_compiled)
 {
-    struct seccomp_container c;
+    static struct seccomp_container c;
     const struct seccomp_program *vmm = &c.filters[0].program;
     const uint32_t arch = AUDIT_ARCH_X86_64, no = SECCOMP_RET_ERRNO | 38;
     struct err err = {0};
