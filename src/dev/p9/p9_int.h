@@ -97,7 +97,7 @@ struct p9_fid {
     struct p9_xattr *xattr;
     uint32_t type; /* S_IFMT bits of the node */
     uint32_t lock_owner;
-    uint8_t state;
+    enum p9_fid_state state;
     bool is_append;
     bool has_lock; /* lock_owner has locked by this fid */
 };
