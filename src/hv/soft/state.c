@@ -79,7 +79,8 @@ int soft_vm_set(struct hv_vm *hv, const struct vm_state *state, struct err *err)
     uint64_t khz = intc->tsc.hz / 1000;
     uint64_t gap = khz > state->tsc_khz ? khz - state->tsc_khz : state->tsc_khz - khz;
 
-    if (gap > khz / (1000000 / HV_TSC_TOLERANCE_PPM)) {
+    if (gap > khz / (1000000 / HV_TSC_TOLERANCE_PPM) &&
+        (state->tsc_khz > TSC_HZ_MAX / 1000 || !tsc_adopt_hz(&intc->tsc, state->tsc_khz * 1000))) {
         return err_set(err, -ENOTSUP,
                        "the guest's TSC counts %llu kHz, this host's %llu kHz, and the software "
                        "engine cannot scale it",

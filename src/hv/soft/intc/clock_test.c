@@ -154,6 +154,24 @@ TEST(tsc, conversions_and_choices)
     CHECK_INT(tsc_cpuinfo_khz(""), 0);
 }
 
+TEST(tsc, without_one_of_the_host_any_frequency_will_do)
+{
+    struct tsc slow = {.is_host_tsc = false, .hz = 1000000000};
+    struct tsc host = {.is_host_tsc = true, .hz = 1000000000};
+    uint64_t a;
+    int64_t ns;
+
+    CHECK(!tsc_adopt_hz(&host, 2000000000));
+    CHECK(!tsc_adopt_hz(&slow, 0));
+    CHECK(!tsc_adopt_hz(&slow, TSC_HZ_MAX + 1));
+    CHECK(tsc_adopt_hz(&slow, 2596139000));
+    a = tsc_ticks(&slow);
+    ns = clock_mono_ns();
+    nap(5 * NS_PER_MS);
+    CHECK(tsc_to_ns(&slow, tsc_ticks(&slow) - a) >= clock_mono_ns() - ns - NS_PER_MS);
+    CHECK(tsc_ticks(&slow) / 2596139 - (uint64_t)clock_mono_ns() / 1000000 + 100 < 200);
+}
+
 /* --- kvm-clock --- */
 
 static uint64_t scaled(uint64_t ticks, uint32_t mul, int8_t shift)

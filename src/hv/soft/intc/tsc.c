@@ -130,10 +130,16 @@ static uint64_t find_hz(void)
     return hz ? hz : tsc_choose_hz(hz_measured(), hz_from_cpuinfo());
 }
 
+/* Without a host TSC any frequency will do; the one by which KVM here would count lets snapshots go
+ * from one to the other. */
 static void init_once(void)
 {
-    g_tsc.is_host_tsc = host_tsc_is_invariant();
-    g_tsc.hz = g_tsc.is_host_tsc ? find_hz() : (uint64_t)NS_PER_S;
+    g_tsc = (struct tsc){.is_host_tsc = host_tsc_is_invariant(), .hz = (uint64_t)NS_PER_S};
+    if (g_tsc.is_host_tsc) {
+        g_tsc.hz = find_hz();
+    } else {
+        (void)tsc_adopt_hz(&g_tsc, hz_from_cpuinfo());
+    }
 }
 
 void tsc_init(struct tsc *tsc)
@@ -142,9 +148,18 @@ void tsc_init(struct tsc *tsc)
     *tsc = g_tsc;
 }
 
+bool tsc_adopt_hz(struct tsc *tsc, uint64_t hz)
+{
+    if (tsc->is_host_tsc || hz < TSC_HZ_MIN || hz > TSC_HZ_MAX) {
+        return false;
+    }
+    tsc->hz = hz;
+    return true;
+}
+
 uint64_t tsc_ticks(const struct tsc *tsc)
 {
-    return tsc->is_host_tsc ? __rdtsc() : (uint64_t)clock_mono_ns();
+    return tsc->is_host_tsc ? __rdtsc() : tsc_from_ns(tsc, clock_mono_ns());
 }
 
 int64_t tsc_to_ns(const struct tsc *tsc, uint64_t ticks)

@@ -1,5 +1,5 @@
 /* tsc.h — the source of guest time: the host's time stamp counter where it is invariant, else the
- * host's monotonic clock taken as a 1 GHz counter. */
+ * host's monotonic clock, scaled. */
 #pragma once
 
 #include <stdbool.h>
@@ -12,6 +12,13 @@ struct tsc {
 
 /* Finds out the frequency; the first call in a process may take 2 ms. */
 void tsc_init(struct tsc *tsc);
+/* Of what a CPU may have; a snapshot may say anything. */
+#define TSC_HZ_MIN UINT64_C(100000000)
+#define TSC_HZ_MAX UINT64_C(10000000000)
+
+/* Count so many a second from now on; false if the source is the host's own or that is no such
+ * frequency.  Before anybody has looked. */
+bool tsc_adopt_hz(struct tsc *tsc, uint64_t hz);
 /* Ticks of the source now. */
 uint64_t tsc_ticks(const struct tsc *tsc);
 /* Conversions, rounded down; saturating at INT64_MAX. */
