@@ -87,11 +87,34 @@ static int run_hook(struct run_vm *run, const char *kind, char **argv)
     return status;
 }
 
+/* The kernel refuses a file system that is mounted on the same place already, and configurations
+ * that were written for upstream mount this one, which its VMs lack. */
+static int make_room(struct run_vm *run, const struct vimto_commands *setup)
+{
+    static char umount[] = "umount";
+    static char target[] = "/sys/fs/cgroup";
+    char *argv[] = {umount, target, NULL};
+    bool is_asked = false;
+
+    for (size_t i = 0; i < setup->count; i++) {
+        bool is_mount = false;
+
+        for (char **word = setup->list[i]; *word; word++) {
+            is_mount |= strstr(*word, "mount") != NULL;
+            is_asked |= is_mount && strstr(*word, target) != NULL;
+        }
+    }
+    return is_asked ? run_hook(run, "setup", argv) : 0;
+}
+
 static int run_setup(struct run_vm *run, struct err *err)
 {
     const struct vimto_commands *setup = &((struct vimto_run *)run->owner)->config.setup;
 
     (void)err;
+    if (make_room(run, setup) != 0) {
+        return VIMTO_FAILED;
+    }
     for (size_t i = 0; i < setup->count; i++) {
         if (run_hook(run, "setup", setup->list[i]) != 0) {
             return VIMTO_FAILED;

@@ -175,6 +175,19 @@ static const struct {
     {"mutexprofile", true}, {"trace", true},
 };
 
+/* The fuzzer makes its folder only when it has something to keep, which would stay in the VM. */
+static void make_folders(const char *path)
+{
+    AUTO_FREE char *part = strdup(path);
+
+    for (char *at = part; at && (at = strchr(at + 1, '/'));) {
+        *at = 0;
+        (void)mkdir(part, 0777);
+        *at = '/';
+    }
+    (void)mkdir(path, 0777);
+}
+
 static int add_places(struct vimto_shares *shares, const char *word)
 {
     static const char prefix[] = "-test.";
@@ -187,6 +200,9 @@ static int add_places(struct vimto_shares *shares, const char *word)
         size_t len = strlen(g_places[i].name);
 
         if (strncmp(word, g_places[i].name, len) == 0 && word[len] == '=' && word[len + 1] == '/') {
+            if (strcmp(g_places[i].name, "fuzzcachedir") == 0) {
+                make_folders(word + len + 1);
+            }
             return g_places[i].is_file ? add_parent(shares, word + len + 1)
                                        : add(shares, word + len + 1);
         }

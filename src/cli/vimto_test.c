@@ -227,6 +227,20 @@ static void check_shares(const char *cwd, const char *root, char **argv, const c
     CHECK_STR(buf_str(&out), want);
 }
 
+TEST(vimto, the_folder_of_the_fuzzers_finds_is_made)
+{
+    char folder[64];
+    char flag[128];
+    char want[128];
+    char *argv[] = {(char[]){"true"}, flag, NULL};
+
+    make_folder(folder, sizeof(folder), "/var/tmp");
+    (void)snprintf(flag, sizeof(flag), "-test.fuzzcachedir=%s/fuzz/a/b", folder);
+    (void)snprintf(want, sizeof(want), "%s/fuzz/a/b;", folder);
+    check_shares("/", NULL, argv, want);
+    remove_folder(folder);
+}
+
 TEST(vimto, nested_shares_are_one)
 {
     char folder[64];
