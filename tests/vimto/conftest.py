@@ -10,6 +10,7 @@ scenarios/*.txt are scripts: a comment is a promise, then come commands and what
     env NAME=VALUE       for the commands to come; `env NAME` without a value unsets it
     cd FOLDER            from there on, below the folder of the script
     needs PROGRAM...     skipped where one is not installed
+    kernel NAME          $KERNEL is that one of the cache's; skipped where it is not there
     -- NAME --           what follows, up to the next such line, is the file NAME, made at first
 
 $WORK is the script's folder, $KERNEL a folder with a kernel.  EC1_ENGINE=soft forces the software engine
@@ -144,5 +145,10 @@ class Script:
             missing = [name for name in rest.split() if not shutil.which(name, path=place.env["PATH"])]
             if missing:
                 pytest.skip(f"needs {', '.join(missing)}")
+        elif word == "kernel":
+            kernel = KERNEL.parent / rest
+            if not kernel.exists():
+                pytest.skip(f"no kernel {kernel}")
+            place.env["KERNEL"] = str(kernel)
         else:
             raise AssertionError(f"no such step: {word}")
