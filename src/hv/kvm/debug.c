@@ -68,17 +68,24 @@ static int take_register(struct kvm_debug *d, const struct hv_break *b, uint64_t
 }
 
 /* A register watches 1, 2, 4 or 8 bytes at a multiple of that. */
+static uint64_t piece_of(uint64_t la, uint64_t left)
+{
+    for (uint64_t piece = DR_MAX_BYTES; piece > 1; piece /= 2) {
+        if (piece <= left && la % piece == 0) {
+            return piece;
+        }
+    }
+    return 1;
+}
+
 static int place_watch(struct kvm_debug *d, const struct hv_break *b)
 {
     uint64_t la = b->la, left = b->len;
     int r = left > DR_COUNT * DR_MAX_BYTES ? -ENOSPC : 0;
 
     while (r == 0 && left > 0) {
-        uint64_t piece = DR_MAX_BYTES;
+        uint64_t piece = piece_of(la, left);
 
-        while (piece > left || la % piece != 0) {
-            piece /= 2;
-        }
         r = take_register(d, b, la, piece);
         la += piece;
         left -= piece;
