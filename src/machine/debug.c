@@ -123,9 +123,6 @@ bool machine_debug_stop(struct machine *m)
     }
     m->debug.is_disarmed = true;
     hv_debug_disarm(m->vm);
-    for (unsigned i = 0; i < m->vcpu_count; i++) {
-        hv_vcpu_paused(m->vcpus[i].hv);
-    }
     return true;
 }
 
@@ -161,6 +158,22 @@ static bool has_more(struct machine *m)
     return has_any;
 }
 
+/* A guest's watchdogs wait for many seconds.  To be told means that its clock is another one: a
+ * read of the clock begins anew, and would never end if each step did that. */
+#define TELL_NS NS_PER_S
+
+static void tell_guest(struct machine *m)
+{
+    m->debug.untold_ns += clock_mono_ns() - m->debug.stopped_since_ns;
+    if (m->debug.untold_ns < TELL_NS) {
+        return;
+    }
+    m->debug.untold_ns = 0;
+    for (unsigned i = 0; i < m->vcpu_count; i++) {
+        hv_vcpu_paused(m->vcpus[i].hv);
+    }
+}
+
 int machine_debug_resume(struct machine *m, const enum machine_debug_action *actions)
 {
     uint32_t step = 0;
@@ -178,6 +191,7 @@ int machine_debug_resume(struct machine *m, const enum machine_debug_action *act
         return r;
     }
     m->debug.is_disarmed = false;
+    tell_guest(m);
     (void)pthread_mutex_lock(&m->pause.lock);
     m->debug.stopped_ns += clock_mono_ns() - m->debug.stopped_since_ns;
     m->debug.stopped_since_ns = 0;

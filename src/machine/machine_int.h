@@ -62,7 +62,8 @@ struct machine_debug {
     int fd; /* eventfd */
     bool is_disarmed;
     int64_t stopped_since_ns; /* 0: it runs, but for vCPUs that are held; under the lock of pause */
-    int64_t stopped_ns;       /* all told, before that */
+    int64_t stopped_ns;       /* in all, before that */
+    int64_t untold_ns;        /* since the guest was told that it stood still */
 };
 
 struct machine {

@@ -11,30 +11,52 @@
 #include "hv/soft/mmu/mmu.h"
 #include "hv/soft/soft_int.h"
 
+/* Debuggers take all away at each stop and put all back, one by one: only what is different when
+ * the guest goes on is worth work. */
 int soft_debug_set(struct hv_vm *hv, const struct hv_debug *debug)
 {
-    struct soft_vm *vm = soft_vm_of(hv);
+    soft_vm_of(hv)->debug_next = *debug;
+    return 0;
+}
 
-    for (unsigned i = 0; i < vm->vcpu_count; i++) {
-        struct vcpu *v = vm->vcpu[i] ? &vm->vcpu[i]->cpu : NULL;
+static bool has(const struct hv_debug *debug, const struct hv_break *b)
+{
+    for (unsigned i = 0; i < debug->count; i++) {
+        const struct hv_break *at = &debug->list[i];
 
-        if (v) {
-            code_breaks_changed(v, &vm->debug);
-            code_breaks_changed(v, debug);
-            mmu_flush_all(v);
-            v->debug = debug->count ? &vm->debug : NULL;
+        if (at->kind == b->kind && at->la == b->la && at->len == b->len) {
+            return true;
         }
     }
-    vm->debug = *debug;
-    return 0;
+    return false;
+}
+
+/* Those of `a` that are not in `b` came or went. */
+static void note_changes(struct soft_vm *vm, const struct hv_debug *a, const struct hv_debug *b)
+{
+    for (unsigned i = 0; i < a->count; i++) {
+        if (has(b, &a->list[i])) {
+            continue;
+        }
+        for (unsigned j = 0; j < vm->vcpu_count; j++) {
+            if (vm->vcpu[j]) {
+                code_break_changed(&vm->vcpu[j]->cpu, &a->list[i]);
+                mmu_watch_changed(&vm->vcpu[j]->cpu, &a->list[i]);
+            }
+        }
+    }
 }
 
 int soft_debug_arm(struct hv_vm *hv, uint32_t step)
 {
     struct soft_vm *vm = soft_vm_of(hv);
 
+    note_changes(vm, &vm->debug, &vm->debug_next);
+    note_changes(vm, &vm->debug_next, &vm->debug);
+    vm->debug = vm->debug_next;
     for (unsigned i = 0; i < vm->vcpu_count; i++) {
         if (vm->vcpu[i]) {
+            vm->vcpu[i]->cpu.debug = vm->debug.count ? &vm->debug : NULL;
             vm->vcpu[i]->is_stepping = step >> i & 1;
         }
     }
@@ -43,7 +65,13 @@ int soft_debug_arm(struct hv_vm *hv, uint32_t step)
 
 void soft_debug_disarm(struct hv_vm *hv)
 {
-    (void)soft_debug_arm(hv, 0);
+    struct soft_vm *vm = soft_vm_of(hv);
+
+    for (unsigned i = 0; i < vm->vcpu_count; i++) {
+        if (vm->vcpu[i]) {
+            vm->vcpu[i]->is_stepping = false;
+        }
+    }
 }
 
 struct hv_stop soft_vcpu_stop(const struct hv_vcpu *hv)

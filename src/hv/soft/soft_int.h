@@ -26,7 +26,8 @@ struct soft_vm {
     struct intc intc;
     struct soft_vcpu *vcpu[HV_VCPU_MAX];
     struct soft_doorbells doorbells;
-    struct hv_debug debug; /* what each cpu.debug leads to, if it is not empty */
+    struct hv_debug debug;      /* what each cpu.debug leads to, if it is not empty */
+    struct hv_debug debug_next; /* that it is to be when the vCPUs go on */
 };
 
 /* What others did to pages with decoded code, until the vCPU looks (POLL_SMC); len 0: they began to

@@ -39,30 +39,31 @@ static bool contains(const struct block *b, uint64_t la)
            (((la - b->gpa.v) & 0xfff) < b->byte_count || code_looks_at(b, la & 0xfff, 1));
 }
 
-static bool contains_any(const struct block *b, const struct hv_debug *debug)
+static void kill_at(struct vcpu *v, struct code_page *page, uint64_t la)
 {
-    for (unsigned i = 0; i < debug->count; i++) {
-        if (is_place(&debug->list[i]) && contains(b, debug->list[i].la)) {
-            return true;
-        }
+    struct block *b = page->blocks;
+
+    if (!(page->lines >> (la & 0xfff) / 64 & 1)) { /* most pages: nothing was decoded there */
+        return;
     }
-    return false;
+    while (b) {
+        struct block *next = *code_page_next(b, page);
+
+        if (contains(b, la)) {
+            code_kill(v, b);
+        }
+        b = next;
+    }
 }
 
-void code_breaks_changed(struct vcpu *v, const struct hv_debug *debug)
+void code_break_changed(struct vcpu *v, const struct hv_break *b)
 {
+    if (!is_place(b)) {
+        return;
+    }
     for (unsigned i = 0; i < PAGE_BUCKET_COUNT; i++) {
         for (struct code_page *page = v->code->page_bucket[i]; page; page = page->next) {
-            struct block *b = page->blocks;
-
-            while (b) {
-                struct block *next = *code_page_next(b, page);
-
-                if (contains_any(b, debug)) {
-                    code_kill(v, b);
-                }
-                b = next;
-            }
+            kill_at(v, page, b->la);
         }
     }
 }

@@ -42,9 +42,9 @@ void code_step(struct vcpu *v);
 /* The same for the debugger: raises the single-step trap, too, if the guest has set TF. */
 void code_step_traced(struct vcpu *v);
 
-/* Breakpoints of v->debug that come or go: blocks that contain them are forgotten.  While the vCPU
+/* A breakpoint of v->debug has come or gone: blocks that contain it are forgotten.  While the vCPU
  * does not run. */
-void code_breaks_changed(struct vcpu *v, const struct hv_debug *debug);
+void code_break_changed(struct vcpu *v, const struct hv_break *b);
 
 /* Another thread (a device, another vCPU) wrote [gpa, gpa+len), which may touch decoded pages: drop
  * the blocks made from those bytes.  Called by the owner when it serves POLL_SMC. */

@@ -128,6 +128,9 @@ void code_cache_flush_page(struct vcpu *v, uint64_t la);
  * as it does not hit v->tlb_now, which is kept empty meanwhile.  May leave through v->unwind. */
 void code_store_coming(struct vcpu *v, uint8_t *host, size_t len);
 
+/* Memory that v->debug watches, or does not watch any more. */
+void mmu_watch_changed(struct vcpu *v, const struct hv_break *b);
+
 /* --- flushes --- */
 void mmu_init(struct vcpu *v);
 /* A TLB in which nothing is found. */

@@ -42,6 +42,13 @@ bool mmu_page_is_watched(const struct vcpu *v, uint64_t la)
     return false;
 }
 
+void mmu_watch_changed(struct vcpu *v, const struct hv_break *b)
+{
+    if (is_watch(b, TLB_READ) || is_watch(b, TLB_WRITE)) {
+        mmu_flush_all(v);
+    }
+}
+
 void mmu_watch(struct vcpu *v, uint64_t la, size_t len, enum tlb_access access)
 {
     for (unsigned i = 0; i < v->debug->count && !v->has_watched; i++) {
