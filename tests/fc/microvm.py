@@ -17,6 +17,14 @@ import guest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("FIRECRACKER", str(ROOT / "build" / "firecracker"))
+
+
+def beside(name):
+    """Another program of the build that is tested; of a lone copy, that of build/."""
+    path = pathlib.Path(BINARY).parent / name
+    return str(path if path.exists() else ROOT / "build" / name)
+
+
 ENGINE = os.environ.get("EC1_ENGINE", "auto")
 # Generous: shared machines stall.  In tests/nested/outer all is about 20 times slower, test programs, too.
 BOOT_TIMEOUT = 300

@@ -1,12 +1,11 @@
 """Filters in their readable form, and the compiler that takes them."""
 
 import json
-import pathlib
 import subprocess
 
-from microvm import BINARY
+from microvm import beside
 
-COMPILER = str(pathlib.Path(BINARY).parent / "seccompiler-bin")
+COMPILER = beside("seccompiler-bin")
 THREADS = ("vmm", "api", "vcpu")
 # What our threads call, by name alone (src/seccomp/allow.c): custom filters of tests start from it.
 CALLS = """
