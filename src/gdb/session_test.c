@@ -1,6 +1,4 @@
 /* session_test.c — what a scripted gdb asks, and what happens to the target. */
-#include <stdlib.h>
-
 #include "base/buf.h"
 #include "gdb/fake_target.h"
 #include "gdb/packet.h"
@@ -160,7 +158,9 @@ TEST(gdb, all_registers_come_back_as_they_were_written)
     t->fake.cpu[0].xsave[512] = 7; /* all in use */
     (void)snprintf(set, sizeof(set), "G%s", ask(t, "g"));
     for (size_t i = 1; set[i]; i += 2) {
-        set[i] = set[i] == '0' ? '1' : set[i]; /* something else */
+        if (set[i] == '0') {
+            set[i] = '1'; /* something else */
+        }
     }
     CHECK_STR(ask(t, set), "OK");
     CHECK_INT(t->fake.sets, 1);
@@ -427,6 +427,14 @@ TEST(gdb, a_wrong_sum_is_asked_for_again)
     end(t);
 }
 
+static uint32_t dice(uint32_t sides)
+{
+    static uint32_t state = 1;
+
+    state = state * 1664525 + 1013904223;
+    return (state >> 8) % sides;
+}
+
 /* Known commands with anything behind them. */
 TEST(gdb, a_peer_that_sends_anything_does_no_harm)
 {
@@ -455,17 +463,16 @@ TEST(gdb, a_peer_that_sends_anything_does_no_harm)
     static const char letters[] = "0123456789abcdef,,;::=-p.scr}";
     struct talk *t = begin();
 
-    srand(1);
     for (unsigned i = 0; i < 20000; i++) {
         char text[96];
-        size_t len = (size_t)snprintf(text, 24, "%s", names[(size_t)rand() % ARRAY_LEN(names)]);
+        size_t len = (size_t)snprintf(text, 24, "%s", names[dice(ARRAY_LEN(names))]);
 
-        for (unsigned more = (unsigned)rand() % 40; more > 0; more--) {
-            text[len++] = letters[(size_t)rand() % (sizeof(letters) - 1)];
+        for (unsigned more = dice(40); more > 0; more--) {
+            text[len++] = letters[dice(sizeof(letters) - 1)];
         }
         (void)ask_bytes(t, text, len);
         if (t->fake.is_running && !gdb_session_is_over(t->session)) {
-            (void)stopped(t, (unsigned)rand() % FAKE_CPUS, HV_STOP_STEP, 0, 0);
+            (void)stopped(t, dice(FAKE_CPUS), HV_STOP_STEP, 0, 0);
         }
         if (gdb_session_is_over(t->session)) {
             end(t);

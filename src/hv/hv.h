@@ -126,9 +126,9 @@ struct hv_ops {
     /* What this vCPU counted since it was made: at most HV_COUNTER_MAX, for each vCPU of a VM the
      * same names in the same order.  Returns how many.  While no thread is in vcpu_run. */
     size_t (*vcpu_counters)(const struct hv_vcpu *vcpu, struct hv_counter *ret_counters);
-    /* A debugger's calls, all of them while no thread is in vcpu_run.  debug_set: from now on these
-     * breakpoints and no others; -ENOSPC: more than this backend can have, and then nothing has
-     * changed.  debug_arm, before the next vcpu_run of any: they count, and the vCPUs whose bit is
+    /* A debugger's calls, all of them while no thread is in vcpu_run.  debug_set: these breakpoints
+     * and no others, from the next debug_arm on; -ENOSPC: more than this backend can have, and then
+     * nothing has changed.  debug_arm, before the next vcpu_run of any: the vCPUs whose bit is
      * set in `step` execute one instruction, without interrupts, and stop again; one that waits in
      * HLT first waits for what wakes it.  debug_disarm: guest memory holds nothing of
      * the debugger's. */
