@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 import pytest
@@ -57,6 +58,11 @@ class Guest:
             ["bash", "-c", line + words], stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
         return done.stdout.decode() + done.stderr.decode()
+
+    def run_time(self):
+        """CPU time so far, in ticks: it grows while the guest runs."""
+        fields = pathlib.Path(f"/proc/{self.proc.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return int(fields[11]) + int(fields[12])
 
     def end(self):
         out, err = self.proc.communicate(timeout=TIMEOUT)
@@ -137,10 +143,17 @@ def test_interrupt_hold_and_a_second_debugger(ec1, kernel):
             said += byte
         return said.decode()
 
+    def wait_until_it_runs():
+        wait_for(b"Continuing")
+        start = guest.run_time()
+        while guest.run_time() < start + 10:
+            time.sleep(0.05)
+
+    watchdog = threading.Timer(TIMEOUT, proc.kill)
+    watchdog.start()
     say("continue")
-    wait_for(b"Continuing")
     for _ in range(3):
-        time.sleep(0.3)
+        wait_until_it_runs()
         proc.send_signal(signal.SIGINT)
         wait_for(b"SIGINT")
         say("echo A=\nprint *(unsigned *)0x21000\nstepi\nstepi\necho B=\nprint *(unsigned *)0x21000\necho END\\n")
@@ -154,9 +167,9 @@ def test_interrupt_hold_and_a_second_debugger(ec1, kernel):
         first, second = re.findall(r"[CD]=.*?\$\d+ = (\d+)", said, re.S)
         assert first == second, said
         say("break one_round\ncontinue")
-        wait_for(b"Continuing")
     proc.kill()
     proc.wait()
+    watchdog.cancel()
     said = guest.gdb("print rounds", "set var is_done = 1", "quit")
     assert "= 1000" in said, said
     end_of(guest)
