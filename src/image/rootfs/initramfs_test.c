@@ -181,6 +181,29 @@ TEST(rootfs, a_tree_without_modules_dep_is_read_itself)
     tear_down(&f);
 }
 
+TEST(rootfs, modules_that_need_each_other_without_end_are_refused)
+{
+    struct fixture f;
+    struct module_list list;
+    struct err err = {0};
+
+    set_up(&f);
+    remove_file(&f, "modules.dep");
+    put_module(&f, "virtio-mmio.ko", "m0");
+    for (unsigned i = 0; i < 1100; i++) {
+        char name[32];
+        char next[32];
+
+        (void)snprintf(name, sizeof(name), "m%u.ko", i);
+        (void)snprintf(next, sizeof(next), "m%u", (i + 1) % 1100);
+        put_module(&f, name, next);
+    }
+    remove_file(&f, "kernel/v/virtio-mmio.ko");
+    CHECK_INT(module_list_make(f.dir, FEATURE_BIT(FEATURE_MMIO), 0, &list, &err), -E2BIG);
+    CHECK_HAS(err.text, "need more than 1024 others");
+    tear_down(&f);
+}
+
 TEST(rootfs, a_tree_that_does_not_say_what_is_built_in_lacks_nothing)
 {
     struct fixture f;

@@ -19,6 +19,7 @@
 
 #define DEPTH_MAX   32u
 #define MODULES_MAX 65536u /* Debian's kernel has 4,000 */
+#define NEEDED_MAX  1024u  /* a VM starts with some twenty */
 #define DEPENDS     "\0depends="
 
 struct scan {
@@ -192,6 +193,7 @@ static int add_line(struct scan *s, const char *path, struct buf *queue)
 static int add_lines(struct scan *s, const char *const *names, size_t name_count)
 {
     AUTO_CALL(buf_fini) struct buf queue = {0};
+    unsigned lines = 0;
     int r = 0;
 
     for (size_t i = 0; i < name_count; i++) {
@@ -208,9 +210,14 @@ static int add_lines(struct scan *s, const char *const *names, size_t name_count
             return -ENOMEM;
         }
         at += strlen(path) + 1;
-        if (!has_line(s, path)) {
-            r = add_line(s, path, &queue);
+        if (has_line(s, path)) {
+            continue;
         }
+        if (++lines > NEEDED_MAX) { /* image: each is read and unpacked */
+            return err_set(s->err, -E2BIG, "'%s': kernel modules need more than %u others", s->dir,
+                           NEEDED_MAX);
+        }
+        r = add_line(s, path, &queue);
     }
     r = r == 0 ? buf_status(&queue) : r;
     return r == 0 ? buf_status(s->dep) : r;
