@@ -13,7 +13,7 @@ blackbox: interop blackbox-soft blackbox-kvm
 interop: $(O)/test/exec-serve
 	$(PYTEST) tests/exec
 
-# Go's own tests of 51 standard packages, here and in a VM, side by side: an hour where there is no
+# Go's own tests of 50 standard packages, here and in a VM, side by side: an hour where there is no
 # /dev/kvm.  SUITES="os net" are some of them; tests/vimto/suites.py has more flags.
 .PHONY: vimto-suites
 vimto-suites: all kernel

@@ -22,12 +22,14 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 VIMTO = os.environ.get("VIMTO", str(ROOT / "build" / "vimto"))
 GO = os.environ.get("GO", "go")
 
+# Not runtime/pprof: it wants the CPU time of a process to be that of its profile, which it is not where the host's other
+# programs take their share in between.
 PACKAGES = """
 os os/exec os/signal os/user io io/fs bufio strings bytes sync sync/atomic time sort strconv math math/big path/filepath
 syscall internal/poll internal/syscall/unix net net/netip net/http/httptest runtime runtime/debug crypto/sha256
 crypto/aes crypto/x509 crypto/tls compress/gzip compress/flate encoding/json encoding/gob hash/crc32 archive/tar
 archive/zip context log testing/fstest net/http reflect regexp fmt text/template html/template mime/multipart unicode/utf8
-runtime/pprof runtime/trace internal/runtime/maps container/heap
+runtime/trace internal/runtime/maps container/heap
 """.split()
 
 # (package, pattern of the test's name): why the two machines differ.
