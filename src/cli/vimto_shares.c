@@ -179,8 +179,9 @@ static const struct {
 static void make_folders(const char *path)
 {
     AUTO_FREE char *part = strdup(path);
+    char *at = part;
 
-    for (char *at = part; at && (at = strchr(at + 1, '/'));) {
+    while (part && (at = strchr(at + 1, '/')) != NULL) {
         *at = 0;
         (void)mkdir(part, 0777);
         *at = '/';
