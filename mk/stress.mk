@@ -26,8 +26,9 @@ kernels:
 
 # A kernel module that attacks the engine, in VM after VM, for HOSTILE_SECONDS.
 HOSTILE_SECONDS ?= 600
+HOSTILE_LIFE ?= $(if $(filter san,$(MODE)),40,10)
 
 hostile:
 	@tools/setup build kernel stress
 	@$(AGAIN) $(JOBS) all kernel
-	tests/hostile/run --seconds $(HOSTILE_SECONDS) $(O)/ec1 $$(tests/hostile/build $(O)/hostile)
+	tests/hostile/run --seconds $(HOSTILE_SECONDS) --life $(HOSTILE_LIFE) $(O)/ec1 $$(tests/hostile/build $(O)/hostile)
