@@ -81,7 +81,8 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
     case INSN_SHA256RNDS2:
     case INSN_SHA256MSG1:
     case INSN_SHA256MSG2: return s->vector == EXC_GP && n->vector != EXC_GP;
-    case INSN_LDMXCSR: /* AMD's MXCSR.MM, which is not shown to guests */
+    case INSN_LDMXCSR:
+    case INSN_VLDMXCSR: /* AMD's MXCSR.MM, which is not shown to guests */
     case INSN_FXRSTOR:
         if (n->vector == DIFF_NONE && load_le32(n->end.fx + FPU_MXCSR) & 0x20000) {
             return s->vector == EXC_GP;

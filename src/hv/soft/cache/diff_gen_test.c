@@ -339,8 +339,8 @@ static bool set_mxcsr(struct making *m, struct diff_batch *b)
     struct diff_word *word;
     uint8_t bytes[8];
 
-    if ((c->insn.op != INSN_LDMXCSR && c->insn.op != INSN_FXRSTOR) || !diff_chance(m->r, 85) ||
-        (at & 7) > 4 || offset >= DIFF_REGION_BYTES ||
+    if ((c->insn.op != INSN_LDMXCSR && c->insn.op != INSN_VLDMXCSR && c->insn.op != INSN_FXRSTOR) ||
+        !diff_chance(m->r, 85) || (at & 7) > 4 || offset >= DIFF_REGION_BYTES ||
         (offset / 4096 == 1 && (m->place == DIFF_MISSING || m->place == DIFF_READONLY))) {
         return true;
     }
