@@ -80,6 +80,7 @@ struct diff_case {
 #define DIFF_DIED    (-2) /* it killed the process */
 #define DIFF_TIMEOUT (-3)
 #define DIFF_SYSCALL (-4) /* it called the host's kernel */
+#define DIFF_BROKEN  (-5) /* lockstep found the translation wrong */
 
 struct diff_result {
     struct diff_state end;

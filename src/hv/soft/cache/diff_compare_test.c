@@ -84,7 +84,7 @@ static bool is_open(const struct diff_case *c, const struct diff_result *n,
     case INSN_LDMXCSR:
     case INSN_VLDMXCSR: /* AMD's MXCSR.MM, which is not shown to guests */
     case INSN_FXRSTOR:
-        if (n->vector == DIFF_NONE && load_le32(n->end.fx + FPU_MXCSR) & 0x20000) {
+        if (load_le32(n->end.fx + FPU_MXCSR) & 0x20000) { /* and a sequence went on */
             return s->vector == EXC_GP;
         }
         break;

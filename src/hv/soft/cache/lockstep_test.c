@@ -7,6 +7,7 @@
 #include "hv/soft/emit/emit_int.h"
 
 #define DEVICE UINT64_C(0xfee00000)
+#define SPLIT  UINT64_C(0x10000000) /* for what crosses a page */
 
 #define START_LOCKSTEP(vm, ...)                            \
     do {                                                   \
@@ -100,14 +101,13 @@ TEST(lockstep, devices_are_asked_once_and_not_compared)
 
 TEST(lockstep, a_split_lock_that_reaches_a_device_is_let_go)
 {
-    const uint64_t la = 0x10000000;
     struct soft_vm vm;
 
     /* mov ecx, 3; l: lock add dword [rdi], 1; dec ecx; jnz l; hlt */
     START_LOCKSTEP(&vm, 0xb9, 3, 0, 0, 0, 0xf0, 0x83, 0x07, 1, 0xff, 0xc9, 0x75, 0xf8, 0xf4);
-    (void)soft_vm_map(&vm, la, DATA, PTE_RW);
-    (void)soft_vm_map(&vm, la + 0x1000, DEVICE, PTE_RW);
-    vm.v->gpr[GPR_RDI] = la + 0xffe;
+    (void)soft_vm_map(&vm, SPLIT, DATA, PTE_RW);
+    (void)soft_vm_map(&vm, SPLIT + 0x1000, DEVICE, PTE_RW);
+    vm.v->gpr[GPR_RDI] = SPLIT + 0xffe;
     CHECK_INT(run(&vm), -1);
     CHECK_INT(vm.v->gpr[GPR_RCX], 0);
     CHECK_INT(soft_vm_peek(&vm, DATA + 0xff8) >> 48, 3);
@@ -138,6 +138,24 @@ TEST(lockstep, code_that_writes_itself_runs)
                    0xff, 0xff, 9, 0xff, 0xc9, 0x75, 0xee, 0xf4);
     CHECK_INT(run(&vm), -1);
     CHECK_INT(vm.v->gpr[GPR_RBX], 10);
+    finish(&vm);
+}
+
+TEST(lockstep, flags_that_only_the_whole_translation_knows_to_be_dead_are_left_out)
+{
+    struct soft_vm vm;
+
+    /* mov ecx, 100; l: mov al, 0x8d; add al, 0xf3; minsd xmm1, [rsp - 0x6f]; call f; loop l; hlt;
+     * f: and edx, 0x3f; ret */
+    START_LOCKSTEP(&vm, 0xb9, 100, 0, 0, 0, 0xb0, 0x8d, 0x04, 0xf3, 0xf2, 0x0f, 0x5d, 0x4c, 0x24,
+                   0x91, 0xe8, 3, 0, 0, 0, 0xe2, 0xef, 0xf4, 0x83, 0xe2, 0x3f, 0xc3);
+    /* The check that MINSD and CALL share misses until there is a rest without it. */
+    (void)soft_vm_map(&vm, SPLIT, DATA, PTE_RW);
+    (void)soft_vm_map(&vm, SPLIT + 0x1000, DATA + 0x1000, PTE_RW);
+    vm.v->gpr[GPR_RSP] = SPLIT + 0x1020;
+    CHECK_INT(run(&vm), -1);
+    CHECK_INT(vm.v->gpr[GPR_RCX], 0);
+    CHECK(vm.v->stats.lockstep_compared > 4);
     finish(&vm);
 }
 

@@ -72,6 +72,7 @@ struct emit_site {
     const uint8_t *exit;
     bool is_saved; /* flags are in v->aflags, else in EFLAGS, unless dead */
     bool is_live;  /* not dead */
+    bool is_rest;  /* of a rest, which takes them for live: the whole may know that they are dead */
 };
 
 /* What a body wants of the flags that it does not make itself: nothing, or where they shall be. */
@@ -137,6 +138,7 @@ struct translation {
     bool is_end;         /* nothing follows */
     enum vec_level vec;  /* that much of vector state is surely in the host's registers */
     bool has_failed;     /* no memory */
+    bool is_rest;        /* not from the block's beginning */
     struct host_mem mem; /* of the access that was checked last */
     /* group.c: the instructions of the block, what is known of registers before number `at`, */
     const struct insn *insn;

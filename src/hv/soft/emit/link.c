@@ -191,7 +191,8 @@ void emit_exit(struct translation *t, uint8_t opcode, uint64_t to)
                                .jump = asm_jump(t->a, opcode),
                                .exit = t->cold->at,
                                .is_saved = is_saved,
-                               .is_live = t->is_live};
+                               .is_live = t->is_live,
+                               .is_rest = t->is_rest};
     asm_land(t->a, site->jump, site->exit);
     asm_mov_imm(t->cold, HOST_T1, (uintptr_t)site);
     asm_jump_to(t->cold, JMP,
@@ -257,7 +258,7 @@ void emit_arrive(struct vcpu *v, struct block *b)
 
 bool emit_flags_are_left(const struct vcpu *v)
 {
-    return v->has_missed || (v->site && v->site->is_live);
+    return v->has_missed || (v->site && v->site->is_live && !v->site->is_rest);
 }
 
 void emit_unlink(struct vcpu *v, struct block *b)

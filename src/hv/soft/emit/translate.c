@@ -96,11 +96,11 @@ static uint64_t append_parts(struct work *w, uint64_t end)
 }
 
 /* Of a rest nobody watches what it would look at: it is made late. */
-static void find_live_flags(struct work *w, uint64_t end, bool is_rest)
+static void find_live_flags(struct work *w, uint64_t end)
 {
     struct translation *t = &w->t;
     const struct block *last = w->part[w->part_count - 1];
-    bool is_live = is_rest || !w->is_whole || !last->has_links ||
+    bool is_live = t->is_rest || !w->is_whole || !last->has_links ||
                    emit_live_at_end(t, &w->insn[w->count - 1], end);
 
     emit_find_live(t, w->insn, w->count, is_live, w->live_after);
@@ -346,7 +346,8 @@ static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, 
                                 .alloc = alloc,
                                 .alloc_owner = alloc_owner,
                                 .rip = b->rip,
-                                .ops = b->op};
+                                .ops = b->op,
+                                .is_rest = is_rest};
     end = decode(w, b);
     if (w->count == 0) {
         free(w);
@@ -355,7 +356,7 @@ static struct work *begin(struct vcpu *v, struct block *b, emit_alloc_fn alloc, 
     if (!is_rest && !b->is_crossing) {
         end = append_parts(w, end);
     }
-    find_live_flags(w, end, is_rest);
+    find_live_flags(w, end);
     emit_look_begin(&w->t, w->insn, w->count);
     return w;
 }
