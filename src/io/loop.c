@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -60,6 +61,7 @@ struct loop {
     bool has_thread;
     loop_fn on_start; /* NULL: nothing */
     void *on_start_owner;
+    char name[16]; /* of the thread */
 };
 
 int loop_new(struct loop **ret_loop, struct err *err)
@@ -325,6 +327,8 @@ static void *thread_main(void *arg)
 {
     struct loop *loop = arg;
 
+    /* By itself: of another thread it would be a file of /proc, which a jail has not. */
+    (void)pthread_setname_np(pthread_self(), loop->name);
     if (loop->on_start) {
         loop->on_start(loop->on_start_owner);
     }
@@ -343,6 +347,7 @@ int loop_thread_start(struct loop *loop, const char *name, struct err *err)
     int r;
 
     /* It counts as running from here on: a loop_call() made before the thread gets to run waits. */
+    (void)snprintf(loop->name, sizeof(loop->name), "%s", name);
     (void)pthread_mutex_lock(&loop->lock);
     r = pthread_create(&loop->thread, NULL, thread_main, loop);
     loop->is_running = r == 0;
@@ -351,7 +356,6 @@ int loop_thread_start(struct loop *loop, const char *name, struct err *err)
     if (r) {
         return err_set(err, -r, "start thread '%s': %s", name, strerror(r));
     }
-    (void)pthread_setname_np(loop->thread, name);
     loop->has_thread = true;
     return 0;
 }

@@ -41,7 +41,10 @@ static void *vcpu_main(void *arg)
 {
     struct machine_vcpu *vcpu = arg;
     struct machine *m = vcpu->machine;
+    char name[16];
 
+    (void)snprintf(name, sizeof(name), m->is_microvm ? "fc_vcpu %u" : "vcpu%u", vcpu->index);
+    (void)pthread_setname_np(pthread_self(), name);
     machine_enter_thread(m, CONFIG_THREAD_VCPU);
     while (atomic_load_explicit(&m->end, memory_order_acquire) == MACHINE_RUNS) {
         enum hv_exit why = HV_EXIT_KICKED;
@@ -74,15 +77,12 @@ int machine_start_vcpus(struct machine *m, struct err *err)
 {
     for (unsigned i = 0; i < m->vcpu_count; i++) {
         struct machine_vcpu *vcpu = &m->vcpus[i];
-        char name[16];
         int r = pthread_create(&vcpu->thread, NULL, vcpu_main, vcpu);
 
         if (r) {
             return err_set(err, -r, "start the thread of vCPU %u: %s", i, strerror(r));
         }
         vcpu->has_thread = true;
-        (void)snprintf(name, sizeof(name), m->is_microvm ? "fc_vcpu %u" : "vcpu%u", i);
-        (void)pthread_setname_np(vcpu->thread, name);
     }
     return 0;
 }

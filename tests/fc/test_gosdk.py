@@ -9,7 +9,7 @@ import subprocess
 import guest
 import pytest
 import taps
-from microvm import BINARY, ENGINE, PATIENCE
+from microvm import BINARY, ENGINE, PATIENCE, beside
 
 HERE = pathlib.Path(__file__).parent / "gosdk"
 
@@ -54,4 +54,22 @@ def test_a_life_by_the_go_sdk(program, tap, folder):
     )
     log = (folder / "fc.log").read_text()[-3000:] if (folder / "fc.log").exists() else ""
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:] + log
+    assert "done: wait\n" in done.stdout
+
+
+def test_a_jailed_life_by_the_go_sdk(program, folder):
+    """Files are linked into the jail, so all are in one file system, and the root drive is the user's."""
+    if os.geteuid() != 0:
+        pytest.skip("must be root")
+    root = guest.rootfs(folder / "root.ext4")
+    os.chown(root, 61234, 61234)
+    for source, name in ((guest.kernel(), "kernel"), (guest.initrd(), "initrd")):
+        shutil.copy(source, folder / name)
+    args = "console=ttyS0 reboot=k panic=1 quiet guest_echo=5000"
+    done = subprocess.run(
+        [program, pathlib.Path(BINARY).resolve(), ENGINE, folder, folder / "kernel", folder / "initrd", root, args, "",
+         beside("jailer"), "61234"],
+        capture_output=True, text=True, timeout=600 * PATIENCE,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert "done: wait\n" in done.stdout

@@ -1,4 +1,5 @@
 /* vm.c — /dev/kvm, a VM in it, guest memory; and the backend's table. */
+#include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -56,8 +57,15 @@ static int open_dev(struct err *err)
  * an ordinary one hangs in it without a word. */
 static int check_module(struct err *err)
 {
-    if (access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) < 0 &&
-        access("/sys/module/kvm_amd", F_OK) < 0) {
+    unsigned a, b, c = 0, d, vmx, svm;
+
+    /* In a jail there is no /sys; a CPU without VMX (CPUID 1, ECX bit 5) and SVM (8000_0001H, ECX
+     * bit 2) says the same. */
+    vmx = __get_cpuid(1, &a, &b, &c, &d) ? c >> 5 & 1 : 0;
+    svm = __get_cpuid(0x80000001, &a, &b, &c, &d) ? c >> 2 & 1 : 0;
+    if ((!vmx && !svm) ||
+        (access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) < 0 &&
+         access("/sys/module/kvm_amd", F_OK) < 0)) {
         return err_set(
             err, -ENOTSUP,
             "/dev/kvm belongs to PVM here, which runs no ordinary kernels; this host's CPU "

@@ -1,7 +1,8 @@
 // The life of a microVM as Firecracker's own Go SDK drives it: configure, start, metadata, changes while it runs,
-// pause, snapshot, stop, restore, stop.
+// pause, snapshot, stop, restore, stop.  Or a shorter one in a jail.
 //
-// Arguments: binary, engine, folder, kernel, initrd, root, kernel arguments, TAP ("" for none).
+// Arguments: binary, engine, folder, kernel, initrd, root, kernel arguments, TAP ("" for none), and for the
+// jail: the jailer, a user's number.
 package main
 
 import (
@@ -11,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -36,7 +38,7 @@ func command(ctx context.Context, a arguments, socket, id string, console *os.Fi
 	cmd := firecracker.VMCommandBuilder{}.
 		WithBin(a.binary).
 		WithSocketPath(socket).
-		WithArgs([]string{"--id", id, "--no-seccomp", "--engine", a.engine}).
+		WithArgs([]string{"--id", id, "--engine", a.engine}).
 		WithStdout(console).
 		WithStderr(os.Stderr).
 		Build(ctx)
@@ -166,11 +168,45 @@ func secondLife(ctx context.Context, a arguments) {
 	must("wait", m.Wait(ctx))
 }
 
+// The SDK puts the files into the jail, as links, and names no engine.
+func jailedLife(ctx context.Context, a arguments, jailer string, uid int) {
+	consolePath := filepath.Join(a.folder, "console")
+	console, err := os.Create(consolePath)
+	must("console", err)
+	m, err := firecracker.NewMachine(ctx, firecracker.Config{
+		KernelImagePath: a.kernel,
+		InitrdPath:      a.initrd,
+		KernelArgs:      a.kernelArgs,
+		Drives:          firecracker.NewDrivesBuilder(a.root).Build(),
+		MachineCfg:      models.MachineConfiguration{VcpuCount: firecracker.Int64(1), MemSizeMib: firecracker.Int64(128)},
+		VsockDevices:    []firecracker.VsockDevice{{ID: "v", Path: "/run/v.sock", CID: 3}},
+		Seccomp:         firecracker.SeccompConfig{Enabled: true},
+		JailerCfg: &firecracker.JailerConfig{
+			UID: &uid, GID: &uid, ID: "sdk-jailed", NumaNode: firecracker.Int(0), ExecFile: a.binary,
+			JailerBinary: jailer, ChrootBaseDir: a.folder, Stdout: console, Stderr: os.Stderr,
+			ChrootStrategy: firecracker.NewNaiveChrootStrategy(a.kernel),
+		},
+	})
+	must("new machine", err)
+	must("start", m.Start(ctx))
+	must("guest", waitFor(consolePath, "GUEST-READY"))
+	vsockPath := filepath.Join(a.folder, filepath.Base(a.binary), "sdk-jailed", "root", "run", "v.sock")
+	must("vsock", echo(ctx, vsockPath, "hello"))
+	must("ctrl-alt-del", m.Shutdown(ctx))
+	must("wait", m.Wait(ctx))
+}
+
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	v := os.Args[1:]
 	a := arguments{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]}
+	if len(v) > 9 {
+		uid, err := strconv.Atoi(v[9])
+		must("user", err)
+		jailedLife(ctx, a, v[8], uid)
+		return
+	}
 	firstLife(ctx, a)
 	secondLife(ctx, a)
 }
