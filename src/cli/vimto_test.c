@@ -135,8 +135,8 @@ TEST(vimto, tag_of_the_configured_image)
     char folder[64];
 
     make_folder(folder, sizeof(folder), "/tmp");
-    CHECK_INT(load(folder, "kernel='ghcr.io/a/k:old'", &flags, &config, &err), 0);
-    CHECK_STR(config.kernel, "ghcr.io/a/k:new");
+    CHECK_INT(load(folder, "kernel='registry.example/a/k:old'", &flags, &config, &err), 0);
+    CHECK_STR(config.kernel, "registry.example/a/k:new");
     vimto_config_fini(&config);
     CHECK_INT(load(folder, "kernel='localhost:5000/k'", &flags, &config, &err), 0);
     CHECK_STR(config.kernel, "localhost:5000/k:new");
@@ -146,7 +146,7 @@ TEST(vimto, tag_of_the_configured_image)
     CHECK_INT(load(folder, "", &flags, &config, &err), -EINVAL);
     CHECK_HAS(err.text, "which has none");
     flags.kernel = ":-x";
-    CHECK_INT(load(folder, "kernel='ghcr.io/a/k'", &flags, &config, &err), -EINVAL);
+    CHECK_INT(load(folder, "kernel='registry.example/a/k'", &flags, &config, &err), -EINVAL);
     CHECK_HAS(err.text, "image tag '-x'");
     remove_folder(folder);
 }
@@ -202,9 +202,12 @@ TEST(vimto, kernels_by_name_from_elsewhere)
     static const struct {
         const char *text, *want;
     } table[] = {
-        {"/boot/k", "/boot/k"},         {"k", "/dir/k"},
-        {"ghcr.io/a/k", "ghcr.io/a/k"}, {"oci:layout:t", "oci:/dir/layout:t"},
-        {"oci:/layout", "oci:/layout"}, {"docker-archive:k.tar", "docker-archive:/dir/k.tar"},
+        {"/boot/k", "/boot/k"},
+        {"k", "/dir/k"},
+        {"registry.example/a/k", "registry.example/a/k"},
+        {"oci:layout:t", "oci:/dir/layout:t"},
+        {"oci:/layout", "oci:/layout"},
+        {"docker-archive:k.tar", "docker-archive:/dir/k.tar"},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
