@@ -328,6 +328,7 @@ static void run_once(struct diff_machine *m, const struct diff_case *c, struct d
     }
     if (v->broken) { /* a result like others, which is reported and made smaller */
         print_error("%s\n", v->why);
+        CHECK(v->is_lockstep); /* nothing else may say so */
         v->broken = false;
         r->vector = DIFF_BROKEN;
     }
